@@ -1,0 +1,143 @@
+"""Load on a server, and what its visitors saw."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, NamedTuple
+
+from .waiting import LIMIT, wait_until
+
+CLIENT = Path(__file__).with_name("load_client.py")
+
+
+class Answer(NamedTuple):
+    """One request, as its client saw it; times are of the monotonic clock."""
+
+    start: float
+    duration: float
+    version: str
+    pid: int
+    error: str
+
+    @property
+    def end(self) -> float:
+        return self.start + self.duration
+
+
+class Load:
+    """Clients that ask without a pause, for as long as the block lasts."""
+
+    def __init__(self, port: int, *, keep_alive: bool, clients: int = 16) -> None:
+        self.clients = clients
+        self._answers: list[Answer] = []
+        self._half_a_line = b""
+        self._file: IO[bytes] = tempfile.NamedTemporaryFile(prefix="load-")  # noqa: SIM115
+        self._command = [sys.executable, str(CLIENT), str(port), str(clients), "keep" if keep_alive else "close"]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Load:
+        self._process = subprocess.Popen([*self._command, self._file.name], stdin=subprocess.PIPE)
+        self.run(self.clients)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        try:
+            self.stop()
+        finally:
+            text = self.summary()
+            self._file.close()
+        if kind is not None:
+            print(text)
+
+    def stop(self) -> None:
+        """Let every client finish what it asked."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        assert process.returncode == 0, "the load client itself failed"
+
+    @property
+    def answers(self) -> list[Answer]:
+        """All requests that are over by now."""
+        if self._file.closed:
+            return self._answers
+        data = self._half_a_line + self._file.read()
+        *lines, self._half_a_line = data.split(b"\n")
+        self._answers.extend(Answer(*json.loads(line)) for line in lines)
+        return self._answers
+
+    @property
+    def failed(self) -> list[Answer]:
+        return [answer for answer in self.answers if answer.error]
+
+    def longest(self, since: float = 0.0, until: float = float("inf")) -> float:
+        """The longest of the requests that began in that time."""
+        return max(answer.duration for answer in self.answers if since <= answer.start < until)
+
+    def first(self, version: str) -> float:
+        """When a client held the first answer of that version."""
+        return min(answer.end for answer in self.answers if answer.version == version)
+
+    def last(self, version: str) -> float:
+        """When a client held the last answer of that version."""
+        return max(answer.end for answer in self.answers if answer.version == version)
+
+    def versions(self, since: float) -> set[str]:
+        """What requests that began after that time were answered with."""
+        return {answer.version for answer in self.answers if answer.start >= since and not answer.error}
+
+    def run(self, count: int) -> None:
+        """Go on until so many more requests are over."""
+        goal = len(self.answers) + count
+        wait_until(lambda: len(self.answers) >= goal, f"{count} more answers")
+
+    def measure(self, seconds: float) -> float:
+        """The longest request while nothing else happens for so long."""
+        began = time.monotonic()
+        wait_until(lambda: self.answers[-1].start > began + seconds, "answers go on", seconds + LIMIT)
+        return self.longest(began)
+
+    def wait_for(self, version: str, limit: float = LIMIT) -> float:
+        """When the first answer of that version came."""
+        seen = 0
+
+        def found() -> float | None:
+            nonlocal seen
+            answers = self.answers
+            news, seen = answers[seen:], len(answers)
+            return next((answer.end for answer in news if answer.version == version), None)
+
+        return wait_until(found, f"a client sees {version}", limit)
+
+    def wait_for_only(self, version: str, limit: float = LIMIT) -> None:
+        """Go on until 100 answers in a row were of that version."""
+
+        def only() -> bool:
+            recent = self.answers[-100:]
+            return len(recent) == 100 and all(answer.version == version for answer in recent)
+
+        wait_until(only, f"all clients see {version}", limit)
+
+    def summary(self) -> str:
+        answers = self.answers
+        if not answers:
+            return "load: no answer at all"
+        text = f"load: {len(answers)} requests, {len(self.failed)} failed, longest {self.longest():.3f} s"
+        first = answers[0].start
+        for answer in self.failed[:10]:
+            text += f"\n  at {answer.start - first:.3f} s after {answer.duration:.3f} s: {answer.error}"
+        return text

@@ -1,0 +1,33 @@
+"""What the server's log says, in one place: a wording changes here and nowhere else."""
+
+from __future__ import annotations
+
+import re
+
+# One written line can hold "app.py, views.py and 12 more".
+OURS = r"reload hooks: "
+WATCHING = OURS + r"watching (?P<files>\d+) files? every (?P<interval>[\d.]+) s \((?P<engine>\w+) engine\)"
+RELOADED = OURS + r"reloaded in (?P<seconds>[\d.]+) s: (?P<what>.*); (?P<workers>\d+) workers?"
+REFUSED = OURS + r"refused, still serving the previous version: (?P<why>.*)"
+WAITING_FOR_REPAIR = OURS + r"the application does not load, waiting for its repair: (?P<why>.*)"
+CONFIGURATION_REFUSED = OURS + r"configuration refused, still running with the previous one: (?P<why>.*)"
+PRELOAD = OURS + r"preload_app is on"
+
+LISTENING = r"Listening at: http://127\.0\.0\.1:(?P<port>\d+)"
+BOOTING = r"Booting worker with pid: (?P<pid>\d+)"
+SHUTTING_DOWN = r"Shutting down: Master"
+
+
+def reloaded(what: str) -> str:
+    """The line of a reload whose list of causes matches `what`."""
+    return OURS + r"reloaded in [\d.]+ s: " + what + r"; \d+ workers?"
+
+
+def refused(why: str) -> str:
+    """The line of a refusal whose reason matches `why`."""
+    return OURS + r"refused, still serving the previous version: .*" + why
+
+
+def find(pattern: str, text: str) -> list[re.Match[str]]:
+    """Every match, a line at a time."""
+    return list(re.finditer(pattern, text))

@@ -1,0 +1,39 @@
+"""Wait for a condition, with a limit; never for a time."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, TypeVar
+
+LIMIT = 15.0
+PAUSE = 0.01
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T | None], what: str | Callable[[], str], limit: float = LIMIT) -> T:
+    """Ask until the answer is true and return it; an AssertionError says what never came."""
+    end = time.monotonic() + limit
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {limit:g} s: {what if isinstance(what, str) else what()}")
+        time.sleep(PAUSE)
+
+
+def holds(condition: Callable[[], bool], what: str, seconds: float = 1.0) -> None:
+    """Ask all the time, and fail at the first no."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert condition(), f"held no longer: {what}"
+        time.sleep(PAUSE)
+
+
+def quietly(condition: Callable[[], T]) -> T | None:
+    """The answer, or None while the server is not there."""
+    try:
+        return condition()
+    except OSError:
+        return None

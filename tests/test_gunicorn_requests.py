@@ -1,0 +1,213 @@
+"""Reloads asked for from elsewhere: HUP, gunicornc, a thread, and signals in between."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import GUNICORN, UVICORN, Gunicorn, Project, each, patterns, project_for, wait_until
+
+ASK_FROM_A_THREAD = """
+import os
+import threading
+import time
+
+
+def when_ready(server):
+    def ask():
+        while not os.path.exists({wish!r}):
+            time.sleep(0.02)
+        for _ in range({times}):
+            server.reload()
+        os.unlink({wish!r})
+
+    threading.Thread(target=ask, daemon=True).start()
+"""
+
+
+@each(versions=("gthread", "tornado", UVICORN))
+def test_hup_goes_through_the_same_door(worker_class: str, tmp_path: Path) -> None:
+    """HUP without a change: all workers are new, no request fails or waits, the log says why."""
+    project = project_for(worker_class, tmp_path / "project", import_seconds=0.5)
+    project.release()
+    with Gunicorn(project, worker_class=worker_class) as server:
+        with server.load() as load:
+            usual = load.measure(1.0)
+            before = server.workers()
+            server.hup()
+            line = server.wait_for_log(patterns.RELOADED)
+            wait_until(lambda: not set(server.workers()) & set(before), "all workers are new")
+            load.run(100)
+        assert load.failed == []
+        # Without us a visitor waits for the whole import.
+        assert load.longest() < usual + 0.4, load.summary()
+        assert line["what"] == "HUP"
+        assert line["workers"] == "4"
+        server.wait_for_workers(4)
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("times", [1, 20])
+def test_reload_from_a_thread(times: int, project: Project) -> None:
+    """`server.reload()` may be called from any thread, twenty times in a row too: all workers are new."""
+    wish = project.root / "wish"
+    project.save("gunicorn.conf.py", ASK_FROM_A_THREAD.format(wish=str(wish), times=times))
+    with Gunicorn(project) as server:
+        with server.load() as load:
+            before = server.workers()
+            wish.write_text("")
+            wait_until(lambda: not set(server.workers()) & set(before), "all workers are new")
+            server.wait_for_log(patterns.RELOADED)
+            load.run(100)
+        assert load.failed == []
+        server.wait_for_workers(4)
+        assert server.count(patterns.RELOADED) <= 3
+        assert not server.exited()
+
+
+@pytest.mark.skipif(GUNICORN < (25, 1), reason="the control socket came with 25.1")
+def test_reload_with_gunicornc(project: Project) -> None:
+    """`gunicornc -c reload` is answered, and all workers are new."""
+    with Gunicorn(project) as server:
+        socket = server.runtime / "gunicorn.ctl"
+        wait_until(socket.exists, "the control socket")
+        with server.load() as load:
+            before = server.workers()
+            code = "from gunicorn.ctl.cli import main; import sys; sys.exit(main())"
+            command = [sys.executable, "-c", code, "-s", str(socket), "-c", "reload"]
+            subprocess.run(command, check=True, capture_output=True, timeout=10)
+            wait_until(lambda: not set(server.workers()) & set(before), "all workers are new")
+            load.run(100)
+            project.release()
+            load.wait_for_only(project.version)
+            subprocess.run([*command[:-1], "show workers"], check=True, capture_output=True, timeout=10)
+        assert load.failed == []
+
+
+def test_more_and_fewer_workers_are_kept_by_a_save(project: Project) -> None:
+    """TTIN and TTOU change the number of workers, a save keeps that number, a HUP takes the configured one."""
+    with Gunicorn(project, workers=2) as server:
+        for sig, count in ((signal.SIGTTIN, 3), (signal.SIGTTIN, 4), (signal.SIGTTOU, 3)):
+            server.send(sig)
+            server.wait_for_workers(count)
+        project.release()
+        server.wait_for_version(project.version)
+        line = server.wait_for_log(patterns.RELOADED)
+        assert line["workers"] == "3"
+        server.wait_for_workers(3)
+        server.hup()
+        server.wait_for_log(patterns.RELOADED, 2)
+        server.wait_for_workers(2)
+
+
+def test_more_workers_in_the_middle_of_a_roll(tmp_path: Path) -> None:
+    """TTIN and TTOU while the new workers boot: the number is right afterwards, and all run the new code."""
+    project = Project(tmp_path / "project", import_seconds=0.4)
+    project.release()
+    with Gunicorn(project, workers=2) as server:
+        for sig, count in ((signal.SIGTTIN, 3), (signal.SIGTTOU, 2)):
+            with server.load(clients=8) as load:
+                boots = server.count(patterns.BOOTING)
+                project.release()
+                server.wait_for_log(patterns.BOOTING, boots + 1)
+                server.send(sig)
+                load.wait_for_only(project.version)
+            assert load.failed == []
+            server.wait_for_workers(count)
+
+
+def test_usr1_reopens_the_log(project: Project) -> None:
+    """USR1 for logrotate does what it always did."""
+    log = project.root / "error.log"
+    with Gunicorn(project, "--error-logfile", str(log), wait=False) as server:
+        found = wait_until(lambda: log.exists() and re.search(patterns.LISTENING, log.read_text()), "it listens")
+        assert isinstance(found, re.Match)
+        server.use_port(int(found["port"]))
+        server.wait_ready()
+        os.rename(log, log.with_suffix(".1"))
+        server.send(signal.SIGUSR1)
+        wait_until(log.exists, "a new log file")
+        project.release()
+        server.wait_for_version(project.version)
+        wait_until(lambda: re.search(patterns.RELOADED, log.read_text()), "the reload is in the new file")
+
+
+@pytest.mark.versions
+def test_usr2_hands_over_to_a_new_arbiter(project: Project, tmp_path: Path) -> None:
+    """USR2 starts a second arbiter beside the first; it reloads too, when the first is gone."""
+    # With `-m gunicorn` the second start would find gunicorn/http before the standard library's http.
+    program = tmp_path / "bin" / "gunicorn"
+    program.parent.mkdir()
+    program.write_text("from gunicorn.app.wsgiapp import run\n\nrun()\n")
+    with Gunicorn(project, workers=2, program=[str(program)]) as server:
+        first = server.pid
+        server.send(signal.SIGUSR2)
+        wait_until(lambda: server.count(r"Starting gunicorn") == 2, "a second arbiter")
+        wait_until(lambda: server.count(patterns.BOOTING) >= 4, "its workers")
+        second = server.successor()
+        server.send(signal.SIGTERM)
+        assert server.exit_status() == 0
+        server.adopt(second)
+        server.wait_for_version(project.version)
+        project.release()
+        server.wait_for_version(project.version)
+        assert server.pid != first
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
+def test_term_in_the_middle_of_a_roll_leaves_nothing(worker_class: str, project: Project) -> None:
+    """SIGTERM while new workers boot: exit status 0, soon, with no process and no file left."""
+    for moment in range(4):
+        with Gunicorn(project, worker_class=worker_class) as server:
+            boots = server.count(patterns.BOOTING)
+            project.release()
+            if moment:
+                server.wait_for_log(patterns.BOOTING, boots + moment)
+            left = server.processes()
+            server.send(signal.SIGTERM)
+            assert server.exit_status(5.0) == 0
+            server.assert_nothing_left(left)
+            server.forget()
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGQUIT])
+def test_int_and_quit_in_the_middle_of_a_roll_leave_nothing(sig: signal.Signals, project: Project) -> None:
+    """SIGINT and SIGQUIT while new workers boot leave no process and no file."""
+    with Gunicorn(project) as server:
+        boots = server.count(patterns.BOOTING)
+        project.release()
+        server.wait_for_log(patterns.BOOTING, boots + 2)
+        left = server.processes()
+        server.send(sig)
+        assert server.exit_status(5.0) == 0
+        server.assert_nothing_left(left)
+        server.forget()
+
+
+def test_term_while_an_import_never_ends(project: Project) -> None:
+    """SIGTERM while a new worker hangs in its import: the server stops soon and takes it along."""
+    with Gunicorn(project) as server:
+        boots = server.count(patterns.BOOTING)
+        project.broken(top="while True:\n    time.sleep(0.01)")
+        server.wait_for_log(patterns.BOOTING, boots + 1)
+        server.stop(limit=10.0)
+        server.forget()
+
+
+def test_a_killed_arbiter_leaves_no_worker(project: Project) -> None:
+    """SIGKILL of the arbiter in the middle of a roll: workers at the gate notice, and leave."""
+    # An idle worker of gunicorn's looks for its parent every half timeout.
+    with Gunicorn(project, "--timeout", "2") as server:
+        boots = server.count(patterns.BOOTING)
+        project.release()
+        server.wait_for_log(patterns.BOOTING, boots + 2)
+        server.send(signal.SIGKILL)
+        assert server.exit_status() == -signal.SIGKILL
+        wait_until(lambda: not server.processes(), "the workers left by themselves")
+        server.forget()

@@ -1,0 +1,109 @@
+"""Imports run downwards: the table of layers, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import wsgi_reload_hooks
+
+PACKAGE = Path(wsgi_reload_hooks.__file__).parent
+NAME = PACKAGE.name
+
+# A module may import from lower layers only. The core knows no server; an adapter knows the core and one server.
+CORE = {
+    "settings": 0,
+    "proof": 0,
+    "native": 0,
+    "files": 1,
+    "scanner": 2,
+    "reports": 2,
+    "gate": 2,
+    "imports": 3,
+    "watcher": 3,
+    "reloader": 3,
+    "journal": 3,
+    "classic": 4,
+    "watchlist": 4,
+    "__init__": 5,
+}
+GUNICORN = {
+    "lameduck": 5,
+    "configuration": 5,
+    "lookout": 5,
+    "worker": 6,
+    "crew": 7,
+    "arbiter": 8,
+    "gunicorn_conf": 9,
+}
+LAYERS = {**CORE, **GUNICORN}
+# gunicorn with what its worker classes run on.
+OF_GUNICORN = {"gunicorn", "uvicorn", "uvicorn_worker", "tornado", "gevent"}
+SERVERS = OF_GUNICORN | {"uwsgi", "uwsgidecorators", "waitress", "werkzeug"}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+def imports(module: str) -> Iterator[str]:
+    """Dotted names of all that *module* imports, at any depth of its code; ours begin with the package's name."""
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= 1
+            base = ".".join(filter(None, [NAME if node.level else "", node.module]))
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__"):
+                yield str(node.args[0].value)
+
+
+def ours(module: str) -> set[str]:
+    """Our modules that *module* imports."""
+    found = [name.split(".") for name in imports(module)]
+    return {parts[1] for parts in found if parts[0] == NAME and len(parts) > 1}
+
+
+def test_each_module_has_its_layer() -> None:
+    """The table names each module of the package and no other."""
+    assert set(MODULES) == set(LAYERS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_downwards(module: str) -> None:
+    """A module imports our modules of lower layers only."""
+    assert {name for name in ours(module) if LAYERS[name] >= LAYERS[module]} == set()
+
+
+@pytest.mark.parametrize("module", sorted(CORE))
+def test_core_knows_no_adapter_and_no_server(module: str) -> None:
+    """A module of the core imports neither an adapter nor a server."""
+    assert ours(module) <= set(CORE)
+    assert {name.partition(".")[0] for name in imports(module)} & SERVERS == set()
+
+
+@pytest.mark.parametrize("module", sorted(GUNICORN))
+def test_adapter_knows_one_server(module: str) -> None:
+    """The gunicorn adapter imports gunicorn and what its workers run on, and no other server."""
+    assert {name.partition(".")[0] for name in imports(module)} & SERVERS <= OF_GUNICORN
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_private_names_stay_at_home(module: str) -> None:
+    """No module takes a private name from another one."""
+    taken = [name.split(".") for name in imports(module) if name.startswith(NAME)]
+    assert [parts for parts in taken if parts[-1].startswith("_") and parts[-1] != "__future__"] == []
+
+
+def test_table_can_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The reader of imports sees them however they are spelled and wherever they stand."""
+    (tmp_path / "odd.py").write_text(
+        "from . import arbiter\nfrom .crew import Crew\nimport wsgi_reload_hooks.worker as w\n"
+        "def f():\n    from wsgi_reload_hooks import journal\n    import gunicorn.sock\n    importlib.import_module('uwsgi')\n"
+    )
+    monkeypatch.setattr("test_layers.PACKAGE", tmp_path)
+    assert ours("odd") == {"arbiter", "crew", "worker", "journal"}
+    assert {"gunicorn.sock", "uwsgi"} <= set(imports("odd"))

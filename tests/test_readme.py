@@ -1,0 +1,56 @@
+"""README says what the code says."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from edits import PACKAGE_ROOT
+
+import wsgi_reload_hooks
+from wsgi_reload_hooks.settings import Settings, table
+
+README = PACKAGE_ROOT / "README.md"
+SOURCES = "\n".join(path.read_text() for path in sorted(Path(wsgi_reload_hooks.__file__).parent.glob("*.py")))
+
+pytestmark = pytest.mark.skipif(not README.exists(), reason="not a checkout")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def test_the_table_of_settings_is_the_one_in_the_code() -> None:
+    """The settings are listed as `wsgi_reload_hooks.settings.table()` makes them."""
+    found = re.search(r"<!-- settings -->\n\n(.*)\n<!-- /settings -->", README.read_text(), re.DOTALL)
+    assert found is not None
+    assert found[1] == table()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="there is no TOML reader")
+def test_the_example_of_settings_is_valid(tmp_path: Path) -> None:
+    """The `pyproject.toml` in the README is accepted as it stands."""
+    (example,) = blocks("toml")
+    (tmp_path / "pyproject.toml").write_text(example)
+    settings = Settings.load(str(tmp_path), {})
+    assert settings.broken_start == "exit"
+    assert settings.extra_files == ("templates/**/*.html", ".env")
+
+
+def test_the_names_of_the_python_example_exist() -> None:
+    """The import line of the README works."""
+    example = next(block for block in blocks("python") if "code_changed" in block)
+    namespace: dict[str, object] = {}
+    exec(example, namespace)
+    assert callable(namespace["code_changed"]) and callable(namespace["watch"])
+
+
+def test_the_log_lines_are_those_of_the_code() -> None:
+    """Each log line that the troubleshooting table promises is in the code."""
+    lines = re.findall(r"^\| `(?:\.\.\. |reload hooks: )(?:\.\.\.: )?([^`]*)", README.read_text(), re.MULTILINE)
+    assert len(lines) >= 12
+    for line in lines:
+        words = re.split(r"\d+(?: files| s)?|'.*?'|:? ?\.\.\.", line)[0].strip(" :").removesuffix(" within")
+        assert words[:40] in SOURCES, line

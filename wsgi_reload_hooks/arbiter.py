@@ -1,0 +1,541 @@
+"""A gunicorn arbiter that rolls: new workers boot beside the old ones, and take over together or not at all.
+
+Everything is put on the one arbiter object, nothing on gunicorn's classes: `manage_workers` does our step and then
+its own, `reload` only asks (from any thread), `setup` chains our hooks again, `stop` sends new workers away first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, Callable, Optional
+
+from .configuration import Configuration, configuration_files
+from .crew import Batch, Crew, Member, Role
+from .files import Files, printable
+from .gate import Gate
+from .journal import PREFIX, Journal
+from .lookout import Lookout
+from .proof import Refused, compile_sources
+from .reloader import Reloader, State
+from .reports import Message
+from .scanner import Digests, Scanner, Signature
+from .settings import Settings, SettingsError
+from .watchlist import WatchList
+from .worker import Birth, WorkerSide
+
+_ATTRIBUTE = "_reload_hooks"
+_RETRY = 5.0
+_DIED = "the new worker ended without a word"
+_REFUSED = "refused, still serving the previous version"
+_CONFIGURATION_REFUSED = "configuration refused, still running with the previous one"
+_BROKEN_START = "the application does not load, waiting for its repair"
+_NOT_REPLACED = "a worker could not be replaced, trying again every 5 s"
+
+
+def enlist(app: Any) -> None:
+    """Have the arbiter that gunicorn's application *app* will make prepared; to be called while *app* is configured.
+
+    Once it is, whatever its configuration and its command line say of hooks.
+    """
+    if hasattr(app, _ATTRIBUTE):
+        return
+    run = app.run
+
+    def run_with_hooks() -> None:
+        theirs = app.cfg.nworkers_changed
+
+        def nworkers_changed(server: Any, new_value: int, old_value: Optional[int]) -> None:
+            prepare(server)
+            theirs(server, new_value, old_value)
+
+        app.cfg.set("nworkers_changed", nworkers_changed)
+        run()
+
+    setattr(app, _ATTRIBUTE, True)
+    app.run = run_with_hooks
+
+
+def prepare(server: Any) -> None:
+    """Check the settings and chain our hooks, as early as the server can be had. Twice is once.
+
+    Raises SystemExit(1), after one line in the log, where a setting is wrong.
+    """
+    if hasattr(server, _ATTRIBUTE):
+        return
+    try:
+        settings = Settings.load(server.cfg.chdir)
+    except SettingsError as error:
+        server.log.error(PREFIX + "%s", printable(str(error)))
+        if getattr(server, "pidfile", None) is not None:
+            server.pidfile.unlink()
+        sys.exit(1)
+    hooks = RollingArbiter(server, settings) if settings.enabled else None
+    setattr(server, _ATTRIBUTE, hooks)
+    if hooks is not None:
+        hooks.chain(server.cfg)
+
+
+def start(server: Any) -> None:
+    """Start watching; to be called when the server is ready and has no worker yet. Twice is once."""
+    prepare(server)
+    hooks: Optional[RollingArbiter] = getattr(server, _ATTRIBUTE)
+    if hooks is not None:
+        hooks.start()
+
+
+class RollingArbiter:
+    """The hooks on one arbiter. Methods run in its main thread, but those that say otherwise."""
+
+    def __init__(self, server: Any, settings: Settings) -> None:
+        self._server = server
+        self._settings = settings
+        self._files = Files(settings)
+        self._journal = Journal(server.log, self._files)
+        self._digests = Digests()
+        self._scanner = Scanner()
+        self._reloader = Reloader(self._digests, self._journal.debug)
+        self._watch = WatchList(self._scanner, self._files, self._reloader)
+        self._crew = Crew(server)
+        self._started = self._active = self._stopping = False
+        self._served = self._introduced = False
+        self._target = self._set = 0
+        self._retry_at = self._restart_at = 0.0
+        self._asked_at: Optional[float] = None
+        self._rolling: Optional[tuple[float, str]] = None
+        self._configuration: Optional[Configuration] = None
+
+    # -- being put in place ------------------------------------------------------------------------------------
+
+    def chain(self, cfg: Any) -> None:
+        """Put our hooks before the user's own in *cfg*; what they set against us is switched off, and told."""
+        if getattr(cfg.post_fork, "chained", False):
+            return
+        their_when_ready, their_post_fork, their_on_exit = cfg.when_ready, cfg.post_fork, cfg.on_exit
+
+        def when_ready(server: Any) -> None:
+            self.start()
+            their_when_ready(server)
+
+        def post_fork(server: Any, worker: Any) -> None:
+            self._in_worker(worker, their_post_fork)
+
+        def on_exit(server: Any) -> None:
+            self.close()
+            their_on_exit(server)
+
+        post_fork.chained = True  # type: ignore[attr-defined]
+        for hook in (when_ready, post_fork, on_exit):
+            cfg.set(hook.__name__, hook)
+        if cfg.reload:
+            cfg.set("reload", False)
+            self._journal.warning("gunicorn's own reload is switched off, these hooks do its work: remove --reload")
+        if self._active and cfg.preload_app:
+            cfg.set("preload_app", False)
+            self._journal.warning("preload_app cannot be switched on by a reload: restart gunicorn for it")
+
+    def start(self) -> None:
+        """Take the arbiter over and start the watcher thread."""
+        if self._started:
+            return
+        self._started = True
+        server = self._server
+        if server.cfg.preload_app:
+            self._journal.warning(
+                "preload_app is on, saves are not served: workers are copies of code that was loaded once. "
+                "Remove preload_app (or --preload), or restart gunicorn after a change"
+            )
+            return
+        if getattr(server.cfg, "dirty_workers", 0) and getattr(server.cfg, "dirty_apps", None):
+            self._journal.warning("dirty workers are not reloaded on a save: restart gunicorn for them")
+        self._active = True
+        self._lookout = Lookout(server, self._settings, self._files, self._scanner)
+        self._target = self._set = server.num_workers
+        # Exit statuses are 0 to 255: no failed boot halts the arbiter any more.
+        server.WORKER_BOOT_ERROR = server.APP_LOAD_ERROR = -1
+        self._theirs_manage_workers = server.manage_workers
+        self._theirs_setup = server.setup
+        self._theirs_stop = server.stop
+        self._theirs_reap_workers = server.reap_workers
+        self._crew.take_over()
+        server.manage_workers = self._manage_workers
+        server.setup = self._setup
+        server.stop = self._stop
+        server.reap_workers = self._reap_workers
+        server.reload = self.reload
+        for name, source in self._settings.sources.items():
+            self._journal.debug("setting %s = %r from %s", name, getattr(self._settings, name), printable(source))
+        self._watch.listed(configuration_files(server))
+        self._watch.trying()
+        self._lookout.start()
+
+    def close(self) -> None:
+        """Stop the watcher thread."""
+        if self._active:
+            self._active = False
+            self._lookout.close()
+
+    def reload(self, changed: Iterable[str] | None = None) -> None:
+        """Ask for a reload; safe from any thread and from a signal handler. The main loop carries it out.
+
+        *changed*: paths that may have changed; they decide whether there is anything to do. None (a HUP, `gunicornc
+        reload`, one's own code): configuration and code are loaded anew whatever the files say.
+        """
+        self._lookout.ask(changed)
+
+    # -- in the worker -----------------------------------------------------------------------------------------
+
+    def _in_worker(self, worker: Any, their_post_fork: Callable[[Any, Any], object]) -> None:
+        if not self._active:
+            their_post_fork(self._server, worker)
+            return
+        self._lookout.leave()
+        batch, birth = self._crew.batch(), self._crew.birth
+        if batch is not None and batch.gate is not birth.gate:
+            # The end of a gate is told by its last holder; this worker has no business there.
+            batch.gate.close()
+        WorkerSide(self._server, worker, birth, self._lookout.reports, self._files).move_in(their_post_fork)
+
+    # -- the step ----------------------------------------------------------------------------------------------
+
+    def _manage_workers(self) -> None:
+        if not self._stopping:
+            try:
+                self._step(time.monotonic())
+            except Exception as error:
+                # Whatever we did wrong: the server is worth more than a reload.
+                self._journal.failure("an error in the hooks themselves, the server goes on; please report it", error)
+        self._theirs_manage_workers()
+
+    def _step(self, now: float) -> None:
+        """All that is to do in the arbiter's main loop; never waits."""
+        # TTIN, TTOU and WINCH change the number we set: the difference is what the user wants.
+        self._target = max(0, self._target + self._server.num_workers - self._set)
+        self._lookout.pump()
+        while self._lookout.inbox:
+            self._take(*self._lookout.inbox.popleft(), now)
+        if 0 < self._restart_at < now:
+            self._restart_at = 0.0
+            self._lookout.start()
+        for member in self._crew.bury():
+            self._lookout.reports.forget(member.pid)
+            if member.role is Role.BOOTING:
+                self._failed(member, now)
+        self._decide(now)
+        self._crew.press(now)
+        self._dismiss_surplus(now)
+        self._set_num_workers(now)
+
+    def _take(self, kind: str, what: Any, now: float) -> None:
+        if kind == "said":
+            for pid, message in self._lookout.reports.decode(what):
+                member = self._crew.get(pid)
+                try:
+                    if member is not None:
+                        self._heard(member, message)
+                except (KeyError, TypeError, ValueError) as error:
+                    self._journal.debug("not a report of ours, from worker %d: %r", pid, error)
+        elif kind == "changed":
+            self._changed(what, now)
+        elif kind == "asked":
+            self._asked_at = self._asked_at or now
+            self._reloader.asked("HUP")
+        elif kind == "crashed":
+            self._journal.failure("the watcher failed and starts again in 5 s", what)
+            self._restart_at = now + _RETRY
+
+    def _heard(self, member: Member, message: Message) -> None:
+        kind = message.pop("kind")
+        if kind == "loaded":
+            self._heard_loaded(member, message["path"], message["signature"])
+        elif kind == "ready":
+            member.ready, member.duck = True, message["duck"]
+            if member.batch is None and member.role is Role.BOOTING:
+                self._in_service(member)
+        elif kind == "refused":
+            member.why = Refused(**{**message, "files": tuple(message["files"])})
+        elif kind == "recycle":
+            member.recycle = True
+
+    def _heard_loaded(self, member: Member, path: str, found: Optional[list[int]]) -> None:
+        seen = None if found is None else Signature(*found)
+        content = self._digests.at(path, seen)
+        member.last_loaded = path
+        self._scanner.watch(path, seen)
+        if member.role is Role.SERVING:
+            self._reloader.serves(path, content)
+        elif member.batch is not None and member.batch.of_reload:
+            self._reloader.tried(path, content)
+        else:
+            member.loaded[path] = content
+
+    def _in_service(self, member: Member) -> None:
+        member.role, member.batch = Role.SERVING, None
+        for path, content in member.loaded.items():
+            self._reloader.serves(path, content)
+        self._watch.add(member.loaded)
+        member.loaded = {}
+        if member.page:
+            return
+        if not self._served and self._reloader.state is State.REFUSED:
+            self._reloader.served_after_all()
+        self._served = True
+        if not self._introduced and len(self._crew.all(Role.SERVING)) >= self._target:
+            self._introduced = True
+            self._watch.serving()
+            interval = self._settings.interval
+            self._journal.info("watching %d files every %g s (stat engine)", len(self._scanner), interval)
+
+    def _changed(self, paths: frozenset[str], now: float) -> None:
+        folders = {path for path in paths if os.path.isdir(path)}
+        before = self._reloader.state
+        if not self._reloader.changed(paths - folders, folders):
+            return
+        if self._reloader.wanted:
+            self._asked_at = self._asked_at or now
+        elif before is not State.IDLE:
+            self._asked_at = None
+            self._watch.serving()
+            self._journal.info("%s: as it is in service again, nothing to load", self._journal.names(paths))
+
+    def _failed(self, member: Member, now: float) -> None:
+        """A worker died before it was ready."""
+        why = member.why or self._without_a_word(member)
+        if member.batch is not None:
+            self._refuse(why, member.batch)
+        elif member.page:
+            self._retry_at = now + _RETRY
+        elif not self._served:
+            self._failed_start(why, member)
+        elif self._disk_is_good():
+            if self._reloader.changed(set(self._reloader.service)):
+                # A save that it met before we did: the attempt that follows will tell.
+                return
+            # The disk is as loaded: what this worker met may pass by itself.
+            self._retry_at = now + _RETRY
+            self._watch.refused(why, member.loaded)
+            if self._reloader.news(why):
+                self._journal.refusal(_NOT_REPLACED, why)
+
+    def _without_a_word(self, member: Member) -> Refused:
+        last = member.last_loaded
+        after = "" if last is None else f"; the last file it loaded is {self._files.relative(last)}"
+        return Refused(
+            f"{_DIED} ({member.ended or 'os._exit, a crash, or killed'}){after}", files=(last,) if last else ()
+        )
+
+    def _failed_start(self, why: Refused, member: Member) -> None:
+        if self._settings.broken_start == "exit":
+            from gunicorn.errors import HaltServer
+
+            self._journal.refusal("the application does not load", why)
+            raise HaltServer("Worker failed to boot.", 3)
+        self._reloader.failed_start(member.loaded)
+        news = self._reloader.refused(why)
+        self._watch.refused(why, self._reloader.attempt)
+        if news:
+            self._journal.refusal(_BROKEN_START, why)
+
+    # -- deciding ----------------------------------------------------------------------------------------------
+
+    def _decide(self, now: float) -> None:
+        batch = self._crew.batch()
+        if self._reloader.wanted:
+            if batch is not None:
+                self._crew.withdraw(batch, now)
+                self._restore_configuration()
+            if len(self._crew.all(Role.RETIRING)) <= 2 * max(self._target, 1):
+                self._begin(now)
+            else:
+                self._crew.end_pile_up(now)
+        elif batch is not None and batch.of_reload and self._reloader.state is State.IDLE:
+            # Taken back while it was being tried.
+            self._crew.withdraw(batch, now)
+            self._restore_configuration()
+        elif batch is not None:
+            self._advance(batch, now)
+        elif now < self._retry_at:
+            return
+        elif self._disk_is_good():
+            self._recycle(now)
+        elif self._served and self._target and not self._crew.all(Role.SERVING, Role.BOOTING):
+            self._journal.warning("no worker is left that has the application: an error page answers until a repair")
+            self._crew.spawn(Birth(page=True), 1)
+
+    def _begin(self, now: float) -> None:
+        """Start an attempt: all workers anew, or as many as may boot beside the old ones."""
+        requested = self._reloader.request is not None
+        paths = self._reloader.begin()
+        self._watch.trying()
+        self._asked_at = self._asked_at or now
+        configured = configuration_files(self._server) & paths
+        why = None
+        if requested or configured:
+            self._configuration = Configuration(self._server)
+            why = self._configuration.load()
+            if why is not None:
+                self._configuration = None
+                self._refuse(why, about=_CONFIGURATION_REFUSED)
+                return
+        why = compile_sources(paths - self._watch.names)
+        if why is not None:
+            self._refuse(why)
+            return
+        workers = self._configuration.workers if self._configuration else self._target
+        batch = Batch(Gate(), now + self._settings.boot_timeout)
+        self._spawn(batch, min(self._settings.surge or workers, workers), paths, now)
+
+    def _recycle(self, now: float) -> None:
+        """Replace, one for one, the workers that asked for it, and those a reload with `surge` has left."""
+        tired = [member for member in self._crew.all(Role.SERVING) if member.recycle]
+        retiring = len(self._crew.all(Role.RETIRING))
+        room = (self._settings.surge or max(self._target, 1)) - retiring
+        if tired and room > 0:
+            tired = tired[:room]
+            victims = frozenset(member.pid for member in tired)
+            batch = Batch(Gate(), now + self._settings.boot_timeout, victims)
+            self._spawn(batch, len(tired), (), now)
+        elif not tired and not retiring:
+            self._tell_reloaded(now)
+
+    def _spawn(self, batch: Batch, size: int, changed: Iterable[str], now: float) -> None:
+        birth = Birth(gate=batch.gate, changed=frozenset(changed))
+        try:
+            self._crew.spawn(birth, size, batch)
+        except OSError as error:
+            self._refuse(Refused(f"no new worker can be made: {error.strerror}; see the setting surge"), batch)
+        if size == 0:
+            self._switch(batch, [], now)
+
+    def _advance(self, batch: Batch, now: float) -> None:
+        crew = self._crew.of(batch)
+        late = [member for member in crew if not member.ready]
+        if not late:
+            outdated = self._reloader.outdated() if batch.of_reload else set()
+            if outdated:
+                # Saved again while it was being loaded.
+                self._reloader.changed(outdated)
+                self._reloader.wanted = True
+                self._lookout.wake()
+            else:
+                self._switch(batch, crew, now)
+        elif now > batch.deadline and not batch.overdue:
+            # Asked where they are, late workers leave; the answer is the refusal.
+            batch.overdue, batch.deadline = True, now + 1.0
+            for member in late:
+                self._crew.urge(member)
+        elif now > batch.deadline:
+            self._refuse(Refused("a new worker was not ready", late[0].last_loaded), batch)
+
+    def _switch(self, batch: Batch, crew: list[Member], now: float) -> None:
+        """Let the new workers in and the old ones go."""
+        old = [member for member in self._crew.all(Role.SERVING, Role.BOOTING) if member not in crew]
+        names = self._proven() if batch.of_reload else ""
+        if batch.victims is None:
+            old.sort(key=lambda member: not member.page)
+            leaving = old[: len(crew)] if len(crew) < self._target else old
+        else:
+            leaving = [member for member in old if member.pid in batch.victims]
+        for member in crew:
+            self._in_service(member)
+        batch.gate.open(len(crew))
+        for member in leaving:
+            self._crew.retire(member, now)
+        if batch.of_reload:
+            for member in self._crew.all(Role.SERVING, Role.BOOTING):
+                member.recycle = member not in crew
+            self._rolling = (self._asked_at or now, names)
+            self._reloader.switched()
+            self._asked_at = now if self._reloader.wanted else None
+            if len(leaving) == len(old):
+                self._tell_reloaded(now)
+
+    def _proven(self) -> str:
+        """The new code is good. The names of what was changed."""
+        request = self._reloader.request
+        paths = self._reloader.proven()
+        if self._configuration is not None:
+            self._target = self._configuration.workers
+            self._configuration.keep()
+            self._configuration = None
+        try:
+            self._server.cfg.on_reload(self._server)
+        except Exception as error:
+            self._journal.failure("the hook on_reload raised, the reload goes on", error)
+        self._watch.listed(configuration_files(self._server))
+        self._watch.serving()
+        return self._journal.names(paths, request)
+
+    def _tell_reloaded(self, now: float) -> None:
+        if self._rolling is not None:
+            since, names = self._rolling
+            self._rolling = None
+            workers = len(self._crew.all(Role.SERVING))
+            self._journal.info("reloaded in %.2f s: %s; %d workers", now - since, names, workers)
+
+    def _refuse(self, why: Refused, batch: Optional[Batch] = None, about: str = _REFUSED) -> None:
+        """The new code is no good: send the new workers away, keep the old ones, tell it."""
+        now = time.monotonic()
+        if batch is not None:
+            if batch.overdue:
+                why = dataclasses.replace(why, reason=f"{why.reason} within {self._settings.boot_timeout:g} s")
+            self._crew.withdraw(batch, now)
+        if batch is not None and not batch.of_reload:
+            self._retry_at = now + _RETRY
+            if self._reloader.news(why):
+                self._journal.refusal(_NOT_REPLACED, why)
+            return
+        self._restore_configuration()
+        self._asked_at = None
+        news = self._reloader.refused(why)
+        self._watch.refused(why, self._reloader.attempt)
+        if news:
+            self._journal.refusal(about if self._served else _BROKEN_START, why)
+        else:
+            self._journal.info("still refused: %s", self._journal.place(why))
+
+    def _restore_configuration(self) -> None:
+        if self._configuration is not None:
+            self._configuration.restore()
+            self._configuration = None
+
+    # -- how many ----------------------------------------------------------------------------------------------
+
+    def _dismiss_surplus(self, now: float) -> None:
+        """After a TTOU: ours to choose, for gunicorn would signal those who retire already."""
+        if self._reloader.state is State.IDLE and self._crew.batch() is None:
+            serving = self._crew.all(Role.SERVING)
+            for member in serving[: max(0, len(serving) - self._target)]:
+                self._crew.retire(member, now)
+
+    def _set_num_workers(self, now: float) -> None:
+        """How many workers gunicorn is to keep: it fills up from the disk, so only while the disk is good."""
+        extra = self._crew.extra()
+        hold = not self._disk_is_good() or now < self._retry_at
+        self._set = self._server._num_workers = self._crew.alive() if hold else self._target + extra
+        self._lookout.busy = hold or extra > 0 or self._rolling is not None
+
+    def _disk_is_good(self) -> bool:
+        """Whether a worker forked now would load what is in service: nothing is pending but configuration."""
+        if self._reloader.state is State.REFUSED and self._served:
+            return not self._reloader.pending - configuration_files(self._server)
+        return self._reloader.state is State.IDLE and not self._reloader.wanted
+
+    # -- what gunicorn does, with ours around it ---------------------------------------------------------------
+
+    def _setup(self, app: Any) -> None:
+        self.chain(app.cfg)
+        self._theirs_setup(app)
+
+    def _reap_workers(self) -> None:
+        # On gunicorn before 24 this runs in a signal handler.
+        self._crew.note_ends()
+        self._theirs_reap_workers()
+
+    def _stop(self, graceful: bool = True) -> None:
+        self._stopping = True
+        self._crew.stop()
+        self._theirs_stop(graceful)

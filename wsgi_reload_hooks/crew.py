@@ -1,0 +1,233 @@
+"""The workers of one gunicorn arbiter: who boots, serves or retires, and the signals that move them on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any, Optional
+
+from .gate import Gate
+from .proof import Refused
+from .scanner import Digest
+from .worker import Birth
+
+_URGED_AGAIN = 0.5
+_KILLED = 2.0
+
+
+class Role(enum.Enum):
+    """What a worker is here for."""
+
+    BOOTING = "booting"
+    SERVING = "serving"
+    RETIRING = "retiring"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclasses.dataclass(eq=False)
+class Batch:
+    """Workers that boot together and wait at one gate.
+
+    *deadline* (monotonic seconds) is when they must be ready. *victims* leave for them; None: all others, a reload.
+    """
+
+    gate: Gate
+    deadline: float
+    victims: Optional[frozenset[int]] = None
+    overdue: bool = False
+
+    @property
+    def of_reload(self) -> bool:
+        """Whether it brings new code, not just fresh workers."""
+        return self.victims is None
+
+
+@dataclasses.dataclass(eq=False)
+class Member:
+    """One worker. *since* and *terminated* are monotonic seconds; *age* is gunicorn's running number."""
+
+    pid: int
+    age: int
+    since: float
+    role: Role = Role.BOOTING
+    batch: Optional[Batch] = None
+    ready: bool = False
+    duck: bool = False
+    page: bool = False
+    recycle: bool = False
+    urged: int = 0
+    terminated: float = 0.0
+    why: Optional[Refused] = None
+    ended: str = ""
+    last_loaded: Optional[str] = None
+    loaded: dict[str, Digest] = dataclasses.field(default_factory=dict)
+
+
+class Crew:
+    """All workers of *server*. Its methods never wait."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._members: dict[int, Member] = {}
+        self._batch: Optional[Batch] = None
+        self.birth = Birth()
+        """What the worker that is being forked is born with; read in the child."""
+
+    def get(self, pid: int) -> Optional[Member]:
+        """The member with this *pid*, if it lives."""
+        return self._members.get(pid)
+
+    def all(self, *roles: Role) -> list[Member]:
+        """The members with one of these *roles*, oldest first."""
+        return sorted((each for each in self._members.values() if each.role in roles), key=lambda each: each.age)
+
+    def of(self, batch: Batch) -> list[Member]:
+        """The members of *batch*."""
+        return [each for each in self._members.values() if each.batch is batch]
+
+    def batch(self) -> Optional[Batch]:
+        """The batch that boots, if one does."""
+        return next((each.batch for each in self._members.values() if each.batch is not None), None)
+
+    def extra(self) -> int:
+        """How many come on top of those who are to serve."""
+        leaving = len(self.all(Role.RETIRING, Role.WITHDRAWN))
+        return leaving + sum(each.batch is not None for each in self._members.values())
+
+    def alive(self) -> int:
+        """How many gunicorn counts at this moment; before 24 that changes at any moment."""
+        return len(self._server.WORKERS)
+
+    def take_over(self) -> None:
+        """From now on every worker is known from its fork on, also one that gunicorn forks by itself."""
+        self._theirs_spawn_worker = self._server.spawn_worker
+        self._server.spawn_worker = self._spawn_worker
+
+    def _spawn_worker(self) -> int:
+        pid: int = self._theirs_spawn_worker()
+        age = self._server.worker_age
+        self._members[pid] = Member(pid, age, time.monotonic(), batch=self._batch, page=self.birth.page)
+        return pid
+
+    def bury(self) -> Iterator[Member]:
+        """Take out those whom gunicorn has found dead, one by one: what is done about one may concern the next."""
+        for pid in list(self._members):
+            member = self._members[pid]
+            if member.why is not None and not _exists(pid):
+                # Before 24, a death in the moment of the fork leaves its entry there for ever.
+                self._server.WORKERS.pop(pid, None)
+            if pid not in self._server.WORKERS:
+                yield self._members.pop(pid)
+
+    def note_ends(self) -> None:
+        """How those ended who were not ready yet: to be called just before gunicorn takes their exit status away."""
+        if not hasattr(os, "waitid"):
+            return
+        for member in list(self._members.values()):
+            if member.role is Role.BOOTING:
+                with contextlib.suppress(ChildProcessError):
+                    end = os.waitid(os.P_PID, member.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                    if end is not None:
+                        member.ended = _ended(end)
+
+    def spawn(self, birth: Birth, count: int, batch: Optional[Batch] = None) -> None:
+        """Fork *count* workers. In the children this does not return. Raises OSError where no process can be had."""
+        server = self._server
+        # From 25.1 on gunicorn stops and starts its control socket, and logs that, around each single fork.
+        control = getattr(server, "_control_server", None)
+        # From 24 on a worker binds its own socket before it loads anything; ours binds when it may serve.
+        late = bool(server.cfg.reuse_port) and not server.LISTENERS
+        self.birth, self._batch = dataclasses.replace(birth, reuse_port=late), batch
+        try:
+            if control is not None:
+                server._stop_control_server()
+            if late:
+                server.cfg.set("reuse_port", False)
+            for _ in range(count):
+                server.spawn_worker()
+        finally:
+            self.birth, self._batch = Birth(), None
+            if late:
+                server.cfg.set("reuse_port", True)
+            if control is not None and os.getpid() == server.pid:
+                server._start_control_server()
+
+    def withdraw(self, batch: Batch, now: float) -> None:
+        """Send the members of *batch* away; none of them has served anybody."""
+        for member in self.of(batch):
+            self._withdraw(member, now)
+        batch.gate.close()
+
+    def retire(self, member: Member, now: float) -> None:
+        """Let *member* finish what it has, and leave."""
+        if not member.ready:
+            self._withdraw(member, now)
+            return
+        member.role, member.since = Role.RETIRING, now
+        if member.duck:
+            self.urge(member)
+        else:
+            self._terminate(member, now)
+
+    def urge(self, member: Member) -> None:
+        """SIGURG: ignored by whom we have not set up yet, understood by all others."""
+        member.urged += 1
+        self._server.kill_worker(member.pid, signal.SIGURG)
+
+    def press(self, now: float) -> None:
+        """Signal once more those who should be gone by now."""
+        for member in self.all(Role.WITHDRAWN):
+            waited = now - member.since
+            if waited > _KILLED:
+                self._server.kill_worker(member.pid, signal.SIGKILL)
+            elif waited > _URGED_AGAIN * member.urged:
+                self.urge(member)
+        keepalive = float(self._server.cfg.keepalive)
+        for member in self.all(Role.RETIRING):
+            if not member.terminated and now - member.since > keepalive + 1.0:
+                self._terminate(member, now)
+
+    def end_pile_up(self, now: float) -> None:
+        """End those who retire for longer than graceful_timeout; gunicorn would leave them in peace."""
+        for member in self.all(Role.RETIRING):
+            waited = now - member.terminated - float(self._server.cfg.graceful_timeout)
+            if member.terminated and waited > 0:
+                self._server.kill_worker(member.pid, signal.SIGQUIT if waited < _KILLED else signal.SIGKILL)
+
+    def stop(self) -> None:
+        """The server stops: who is not ready goes at once, who waits at a gate is sent away."""
+        batch = self.batch()
+        for member in self.all(Role.BOOTING, Role.WITHDRAWN):
+            if not member.ready:
+                self.urge(member)
+        if batch is not None:
+            batch.gate.close()
+
+    def _withdraw(self, member: Member, now: float) -> None:
+        member.role, member.batch, member.since, member.urged = Role.WITHDRAWN, None, now, 0
+        self.urge(member)
+
+    def _terminate(self, member: Member, now: float) -> None:
+        member.terminated = now
+        self._server.kill_worker(member.pid, signal.SIGTERM)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _ended(end: os.waitid_result) -> str:
+    if end.si_code == os.CLD_EXITED:
+        return f"exit status {end.si_status}"
+    return signal.Signals(end.si_status).name

@@ -1,0 +1,61 @@
+"""A gate that new workers wait at, booted and ready, until all of them are let in at once, or none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from typing import Any, Optional
+
+
+class Gate:
+    """One pipe: a byte lets one worker in, its end sends all away, also when the master dies."""
+
+    def __init__(self) -> None:
+        self._exit, self._key = os.pipe()
+        os.set_blocking(self._exit, False)
+
+    def open(self, count: int) -> None:
+        """Let *count* workers in (the master)."""
+        os.write(self._key, b"." * count)
+        self.close()
+
+    def close(self) -> None:
+        """Send away whoever was not let in (the master)."""
+        for fd in (self._exit, self._key):
+            if fd >= 0:
+                os.close(fd)
+        self._exit = self._key = -1
+
+    def enter(self) -> None:
+        """To be called first in a worker: it keeps the waiting end only."""
+        os.close(self._key)
+        self._key = -1
+
+    def wait(self, worker: Any) -> bool:
+        """Wait; whether *worker* may serve. It stays alive for its arbiter while it waits."""
+        while True:
+            passed = self._passed(worker)
+            if passed is not None:
+                return passed
+            # Looked up at each call: gevent may have put its own in place.
+            select.select([self._exit], [], [], 0.1)
+
+    async def wait_async(self, worker: Any) -> bool:
+        """The same in a worker that runs an event loop."""
+        while True:
+            passed = self._passed(worker)
+            if passed is not None:
+                return passed
+            await asyncio.sleep(0.02)
+
+    def _passed(self, worker: Any) -> Optional[bool]:
+        try:
+            passed: Optional[bool] = bool(os.read(self._exit, 1))
+        except BlockingIOError:
+            passed = None
+        if passed is None and worker.alive and os.getppid() == worker.ppid:
+            worker.notify()
+            return None
+        self.close()
+        return bool(passed) and worker.alive

@@ -1,0 +1,111 @@
+"""The watcher thread in a gunicorn arbiter: it looks at the files, hears the workers, and wakes the main loop.
+
+While the main thread forks, this one may ask the file system, read, append, and wake. It may not log, print, import,
+or hold a lock that a child takes: what a fork copies of it has to be harmless.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from .files import Files
+from .native import Native, patched
+from .reports import Reports
+from .scanner import Scanner
+from .settings import Settings
+from .watcher import StatEngine, settled
+
+
+class Lookout:
+    """One pipe from the workers, one thread, and the inbox of the main loop: (kind, what) in order.
+
+    Kinds: "said" (undecoded reports), "changed" (a set of paths), "asked" (a reload whatever the files say),
+    "crashed" (the exception that ended the thread).
+    """
+
+    def __init__(self, server: Any, settings: Settings, files: Files, scanner: Scanner) -> None:
+        self.inbox: deque[tuple[str, Any]] = deque()
+        self.reports = Reports()
+        self.busy = False
+        """Whether the main loop has deadlines: it is woken at each look then."""
+        self._server = server
+        self._settings = settings
+        self._files = files
+        self._scanner = scanner
+        self._native = Native()
+        self._reading = self._native.lock()
+        self._patched = patched()
+        self._stop, self._stop_in = os.pipe()
+
+    def start(self) -> None:
+        """Start the thread."""
+        # Python warns of forks beside threads; it cannot know what this thread keeps away from.
+        warnings.filterwarnings(
+            "ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning, module=r"gunicorn\.arbiter"
+        )
+        self._native.start_thread(self._run, ())
+
+    def close(self) -> None:
+        """End the thread (the arbiter), or forget it (a worker, which has no such thread)."""
+        os.close(self._stop_in)
+
+    def leave(self) -> None:
+        """To be called in a worker: keep nothing of it but the pipe to write to."""
+        os.close(self._stop)
+        os.close(self._stop_in)
+
+    def ask(self, changed: Iterable[str] | None) -> None:
+        """Put a wish for a reload into the inbox. Safe from any thread and from a signal handler."""
+        self.inbox.append(("asked", None) if changed is None else ("changed", frozenset(changed)))
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the main loop do its step now."""
+        if self._patched:
+            # gevent's queues belong to one thread. A signal is the main thread's, and SIGCHLD does no harm.
+            os.kill(os.getpid(), signal.SIGCHLD)
+        else:
+            self._server.wakeup()
+
+    def pump(self) -> None:
+        """Move what workers said to the inbox, in order. Runs in both threads."""
+        with self._reading:
+            data = self.reports.read()
+            if data:
+                self.inbox.append(("said", data))
+
+    def _run(self) -> None:
+        try:
+            for changed in settled(StatEngine(self._files, self._scanner), self._settings, self._pause):
+                self._server.reload(changed)
+        except _Stop:
+            os.close(self._stop)
+        except BaseException as error:
+            self.inbox.append(("crashed", error))
+            self.wake()
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        left = seconds
+        while left > 0:
+            ready = self._native.select([self.reports.reader, self._stop], [], [], left)[0]
+            if self._stop in ready:
+                raise _Stop
+            if ready:
+                self.pump()
+                self.wake()
+                # A little later more has come: workers report file by file.
+                self._native.sleep(0.005)
+            left = until - time.monotonic()
+        if self.busy:
+            self.wake()
+
+
+class _Stop(Exception):
+    """The thread is to end."""

@@ -1,0 +1,340 @@
+"""What runs inside a gunicorn worker: it reports what it loads, waits at the gate, and leaves in good manners."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Collection
+from types import FrameType
+from typing import Any, NoReturn, Optional
+
+from .files import Files, loaded_files, under
+from .gate import Gate
+from .imports import ImportWitness
+from .lameduck import LameDuck, UvicornDuck, closing, is_asgi, is_uvicorn, lame_duck
+from .proof import Refused
+from .reports import Reports, Sender
+from .scanner import Signature, signature
+
+App = Callable[..., Awaitable[None]]
+_UNAVAILABLE = b"This application could not be loaded. Its server's log says why.\n"
+
+
+@dataclasses.dataclass
+class Birth:
+    """What a worker is born with, decided in the arbiter before it forks.
+
+    *changed*: files whose byte code is not to be believed. *page*: it serves an error page and no application.
+    """
+
+    gate: Optional[Gate] = None
+    changed: Collection[str] = ()
+    page: bool = False
+    reuse_port: bool = False
+
+
+class WorkerSide:
+    """The hooks in one worker process, from its `post_fork` on."""
+
+    def __init__(self, server: Any, worker: Any, birth: Birth, reports: Reports, files: Files) -> None:
+        self._server = server
+        self._worker = worker
+        self._birth = birth
+        self._files = files
+        self._sender = Sender(reports)
+        self._reported: dict[str, Optional[Signature]] = {}
+        self._ready = False
+        self._leaving = False
+        self._duck: Optional[LameDuck] = lame_duck(worker)
+        self._lame = False
+        self._notify = worker.notify
+        self._init_process = worker.init_process
+        self._run = worker.run
+
+    def move_in(self, their_post_fork: Callable[[Any, Any], object]) -> None:
+        """Put everything in place; called in `post_fork`, before the worker loads anything."""
+        worker = self._worker
+        if self._birth.gate is not None:
+            self._birth.gate.enter()
+        signal.signal(signal.SIGURG, self._on_urgent)
+        ImportWitness(self._files.ours, self._saw, self._birth.changed).install()
+        worker.init_process = self.init_process
+        worker.run = self.run
+        worker.notify = self.notify
+        if self._birth.page:
+            worker.app.callable = _without_lifespan(_asgi_page) if is_asgi(worker) else _wsgi_page
+        self._hold_max_requests()
+        self._told(their_post_fork, self._server, worker)
+
+    def init_process(self) -> None:
+        """The worker's own, its failures told to the arbiter instead of being logged by each worker."""
+        self._told(self._init_process)
+
+    def run(self) -> None:
+        """The worker's own, behind the gate."""
+        if is_uvicorn(self._worker) and _is_asgi3(self._worker.wsgi):
+            self._worker.wsgi = self._guarded(self._worker.wsgi, required=self._require_lifespan())
+        elif hasattr(self._worker, "asgi") and hasattr(self._worker, "loop"):
+            required = getattr(self._worker.cfg, "asgi_lifespan", "auto") == "on"
+            if _is_asgi3(self._worker.asgi):
+                self._worker.asgi = self._guarded(self._worker.asgi, required)
+            self._gate_loop(self._worker.loop)
+        else:
+            self._arrive()
+            if self._birth.gate is not None and not self._birth.gate.wait(self._worker):
+                return
+            self._let_in()
+        self._run()
+
+    def notify(self) -> None:
+        """The worker's own, and what is to be done now and then."""
+        self._notify()
+        self._sender.flush()
+        if self._lame and self._duck is not None and self._duck.idle():
+            self._worker.alive = False
+
+    def _told(self, step: Callable[..., object], *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except SystemExit as leaving:
+            if self._ready or self._leaving or not self._worker.alive:
+                raise
+            self._refuse(leaving)
+        except BaseException as error:
+            if self._ready:
+                raise
+            self._refuse(error)
+
+    def _refuse(self, error: BaseException) -> NoReturn:
+        """Tell the arbiter and end quietly: with status 0 gunicorn has nothing to add."""
+        why = Refused.from_exception(error, _hidden_folders(), self._files.ours)
+        if why.path is None:
+            why = dataclasses.replace(why, path=self._app_file())
+        self._report_refusal(why)
+        sys.exit(0)
+
+    def _report_refusal(self, why: Refused) -> None:
+        self._leaving = True
+        self._sender.send("refused", **dataclasses.asdict(why))
+
+    def _app_file(self) -> Optional[str]:
+        """The file of the application's module, where gunicorn's own complaint names none."""
+        name = str(getattr(self._worker.app, "app_uri", None) or "").partition(":")[0]
+        path = getattr(sys.modules.get(name), "__file__", None)
+        return path if isinstance(path, str) else None
+
+    def _saw(self, path: str, found: Optional[Signature]) -> None:
+        if path not in self._reported:
+            self._reported[path] = found
+            self._sender.send("loaded", path=path, signature=found)
+
+    def _arrive(self) -> None:
+        """Loaded and ready: say so, and what has been loaded unseen."""
+        for path in loaded_files():
+            if path not in self._reported and self._files.ours(path):
+                try:
+                    self._saw(path, signature(path))
+                except OSError:
+                    continue
+        self._leaving = False
+        self._ready = True
+        self._sender.send("ready", duck=self._duck is not None)
+
+    def _let_in(self) -> None:
+        """In service from now on."""
+        self._birth.gate = None
+        if self._birth.reuse_port:
+            self._listen()
+
+    def _listen(self) -> None:
+        """Bind this worker's own SO_REUSEPORT sockets: bound earlier, they would draw clients to a closed gate."""
+        from gunicorn import sock
+
+        self._worker.cfg.set("reuse_port", True)
+        self._worker.sockets[:] = sock.create_sockets(self._worker.cfg, self._worker.log)
+        self._worker.wait_fds = [*self._worker.sockets, self._worker.PIPE[0]]
+
+    def _on_urgent(self, signum: int, frame: Optional[FrameType]) -> None:
+        """SIGURG, which is ignored where nobody handles it: go, as the moment demands.
+
+        While booting: leave at once (asked twice: without a word). In service: become a lame duck.
+        """
+        if self._ready and self._birth.gate is None:
+            if not self._lame and self._duck is not None:
+                self._lame = True
+                self._duck.enter()
+        elif not self._ready:
+            if self._leaving:
+                os._exit(0)
+            stack = [each for each in traceback.extract_stack(frame) if not _hidden(each.filename)]
+            self._report_refusal(Refused.from_stack("its import did not end", stack, self._files.ours))
+            sys.exit(0)
+
+    def _hold_max_requests(self) -> None:
+        worker = self._worker
+        if not worker.max_requests < sys.maxsize or self._birth.page:
+            return
+        worker.max_requests = RequestLimit(worker.max_requests, self._recycle)
+        if is_uvicorn(worker):
+            worker.config.limit_max_requests = worker.max_requests
+
+    def _recycle(self) -> None:
+        self._sender.send("recycle")
+
+    def _require_lifespan(self) -> bool:
+        """Whether a failing lifespan is fatal. Where it is off we play it: it is where uvicorn's loop can be met."""
+        config = self._worker.config
+        required = bool(config.lifespan == "on")
+        if config.lifespan == "off":
+            config.lifespan = "on"
+            self._worker.wsgi = _without_lifespan(self._worker.wsgi)
+        return required
+
+    def _guarded(self, app: App, required: bool) -> App:
+        """*app*, with its failing start-up told to the arbiter, and what a lame duck has to add."""
+        duck = self._duck
+
+        async def guarded(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                await self._lifespan(app, required, scope, receive, send)
+            elif isinstance(duck, UvicornDuck) and duck.lame and scope["type"] == "http":
+                await app(scope, receive, closing(send))
+            else:
+                await app(scope, receive, send)
+
+        return guarded
+
+    async def _lifespan(self, app: App, required: bool, scope: Any, receive: Any, send: Any) -> None:
+        import asyncio
+
+        if isinstance(self._duck, UvicornDuck):
+            self._gate_loop(asyncio.get_running_loop())
+
+        async def send_checked(message: dict[str, Any]) -> None:
+            if message["type"] == "lifespan.startup.failed" and not self._ready:
+                self._leave(_from_text(str(message.get("message", ""))))
+            await send(message)
+
+        try:
+            await app(scope, receive, send_checked)
+        except Exception as error:
+            if required and not self._ready:
+                self._leave(Refused.from_exception(error, _hidden_folders(), self._files.ours))
+            raise
+
+    def _gate_loop(self, loop: Any) -> None:
+        """Put the gate before the event loop's first server: its lifespan is over then, no client is accepted yet."""
+        create_server = loop.create_server
+
+        async def gated(*arguments: Any, **options: Any) -> Any:
+            if not self._ready:
+                self._arrive()
+                if self._birth.gate is not None and not await self._birth.gate.wait_async(self._worker):
+                    raise SystemExit(0)
+                self._let_in()
+            server = await create_server(*arguments, **options)
+            if isinstance(self._duck, UvicornDuck):
+                self._duck.loop = loop
+                self._duck.servers.append(server)
+            return server
+
+        loop.create_server = gated
+
+    def _leave(self, why: Refused) -> NoReturn:
+        """Leave from inside an event loop, whose server would swallow or log an exception. As gunicorn does."""
+        self._report_refusal(why)
+        try:
+            self._worker.tmp.close()
+            self._server.cfg.worker_exit(self._server, self._worker)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+
+class RequestLimit(int):
+    """``max_requests`` that is never reached: the first request beyond it asks the arbiter for a successor instead.
+
+    So a worker leaves when the next one is ready, not before, and never for code that does not load.
+    """
+
+    _ask: Callable[[], None]
+    _asked: bool
+
+    def __new__(cls, limit: int, ask: Callable[[], None]) -> RequestLimit:
+        self = super().__new__(cls, limit)
+        self._ask = ask
+        self._asked = False
+        return self
+
+    def __le__(self, count: int) -> bool:
+        # `count >= limit` comes here first: a subclass is asked before the class.
+        if not self._asked and int.__le__(self, count):
+            self._asked = True
+            self._ask()
+        return False
+
+    def __add__(self, more: int) -> RequestLimit:
+        return RequestLimit(int(self) + more, self._ask)
+
+
+def _is_asgi3(app: object) -> bool:
+    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
+
+
+def _without_lifespan(app: App) -> App:
+    """*app*, its lifespan answered for it."""
+
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        for step in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{step}.complete"})
+
+    return answered
+
+
+def _from_text(message: str) -> Refused:
+    """From the message of a failed lifespan: text of the framework's choice, often a traceback."""
+    lines = message.rstrip().splitlines()
+    places = [(path, int(line)) for path, line in re.findall(r'File "([^"]+)", line (\d+)', message)]
+    path, line = places[-1] if places else (None, None)
+    return Refused(
+        reason=f"lifespan startup failed: {lines[-1].strip() if lines else 'no message'}",
+        path=path,
+        line=line,
+        traceback="\n".join(lines[-12:]) if len(lines) > 1 else "",
+        files=tuple(dict.fromkeys(path for path, _ in places)),
+    )
+
+
+def _hidden_folders() -> list[str]:
+    """Whose frames are left out of a traceback: gunicorn's, importlib's, ours."""
+    import gunicorn
+
+    modules = (gunicorn.__file__, importlib.__file__, __file__)
+    return [os.path.dirname(os.path.abspath(each)) for each in modules if each]
+
+
+def _hidden(filename: str) -> bool:
+    return filename.startswith("<") or any(under(filename, folder) for folder in _hidden_folders())
+
+
+def _wsgi_page(environ: Any, start_response: Any) -> list[bytes]:
+    headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(_UNAVAILABLE))), ("Retry-After", "1")]
+    start_response("503 Service Unavailable", headers)
+    return [_UNAVAILABLE]
+
+
+async def _asgi_page(scope: Any, receive: Any, send: Any) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"retry-after", b"1")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": _UNAVAILABLE})

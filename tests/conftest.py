@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -11,6 +12,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("harness")
 
 from harness import Project  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that put a server under load: nothing else may run beside them."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "server.load(" in inspect.getsource(item.function):
+            item.add_marker("load")
 
 
 @pytest.fixture

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from harness import CONFIGURATION, Gunicorn, Project, holds, patterns, wait_until
 
-LINE = "from wsgi_reload_hooks.gunicorn_conf import *\n"
+LINE = "import wsgi_reload_hooks.gunicorn_conf\n"
+STAR = "from wsgi_reload_hooks.gunicorn_conf import *\n"
 GOOD = "workers = {workers}\nkeepalive = 2\n"
 
 # Beside `-c ours` the file is found by its name; with the line it is given by `-c`.
-WAYS = {"beside": "{text}", "line first": LINE + "{text}", "line last": "{text}" + LINE}
+WAYS = {"beside": "{text}", "line first": LINE + "{text}", "line last": "{text}" + STAR}
+REPEATED = [pytest.param(way, marks=[pytest.mark.versions] if way == "beside" else []) for way in WAYS]
 
 
 def given(way: str, project: Project) -> Path:
@@ -36,8 +38,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.versions
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", REPEATED)
 def test_a_broken_configuration_is_refused(way: str, project: Project) -> None:
     """A broken gunicorn.conf.py and a HUP: the old one stays, no request fails. A good one is applied."""
     configure(project, way, GOOD.format(workers=2))
@@ -248,8 +249,7 @@ class Notes:
         )
 
 
-@pytest.mark.versions
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", REPEATED)
 def test_every_hook_of_the_user_fires(way: str, project: Project, tmp_path: Path) -> None:
     """All hooks of the user's own file are called: at the start, at a save, and with their new text after a HUP."""
     notes = Notes(tmp_path / "notes")

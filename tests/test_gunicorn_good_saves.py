@@ -37,8 +37,7 @@ def overlap(worker_class: str) -> float:
     return 0.1 + 16 * 0.02 if worker_class == "tornado" and one_at_a_time(worker_class) else 0.1
 
 
-@pytest.mark.versions
-@each()
+@each(versions=("sync", "gthread"))
 def test_five_saves_under_load(worker_class: str, tmp_path: Path) -> None:
     """Five saves under load: no request fails, none waits for the import, the new code is there soon after it."""
     project = project_for(worker_class, tmp_path / "project", import_seconds=IMPORT_SECONDS)
@@ -162,7 +161,7 @@ def test_a_save_during_the_switch_follows_at_once(tmp_path: Path) -> None:
 
 def test_a_slow_request_is_finished_by_the_code_that_began_it(tmp_path: Path) -> None:
     """A request that takes longer than the reload is answered, by the version that took it."""
-    project = Project(tmp_path / "project", import_seconds=0.05, handler_seconds=1.5)
+    project = Project(tmp_path / "project", import_seconds=0.05, handler_seconds=1.0)
     project.release()
     first = project.version
     with Gunicorn(project, worker_class="gthread") as server:
@@ -178,7 +177,7 @@ def test_a_slow_request_is_finished_by_the_code_that_began_it(tmp_path: Path) ->
 
 def test_retirees_do_not_pile_up(tmp_path: Path) -> None:
     """Slow requests hold old workers; ten saves later there are not ten sets of them, and none is cut off."""
-    project = Project(tmp_path / "project", import_seconds=0.05, handler_seconds=1.5)
+    project = Project(tmp_path / "project", import_seconds=0.05, handler_seconds=1.0)
     project.release()
     with Gunicorn(project, worker_class="gthread", workers=2) as server:
         with server.load(clients=4) as load:

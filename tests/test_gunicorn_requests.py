@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import GUNICORN, UVICORN, Gunicorn, Project, each, patterns, project_for, wait_until
+from harness import GUNICORN, Gunicorn, Project, each, patterns, project_for, wait_until
 
 ASK_FROM_A_THREAD = """
 import os
@@ -30,7 +30,7 @@ def when_ready(server):
 """
 
 
-@each(versions=("gthread", "tornado", UVICORN))
+@each(versions=("gthread",))
 def test_hup_goes_through_the_same_door(worker_class: str, tmp_path: Path) -> None:
     """HUP without a change: all workers are new, no request fails or waits, the log says why."""
     project = project_for(worker_class, tmp_path / "project", import_seconds=0.5)
@@ -51,8 +51,7 @@ def test_hup_goes_through_the_same_door(worker_class: str, tmp_path: Path) -> No
         server.wait_for_workers(4)
 
 
-@pytest.mark.versions
-@pytest.mark.parametrize("times", [1, 20])
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.versions)])
 def test_reload_from_a_thread(times: int, project: Project) -> None:
     """`server.reload()` may be called from any thread, twenty times in a row too: all workers are new."""
     wish = project.root / "wish"
@@ -137,7 +136,6 @@ def test_usr1_reopens_the_log(project: Project) -> None:
         wait_until(lambda: re.search(patterns.RELOADED, log.read_text()), "the reload is in the new file")
 
 
-@pytest.mark.versions
 def test_usr2_hands_over_to_a_new_arbiter(project: Project, tmp_path: Path) -> None:
     """USR2 starts a second arbiter beside the first; it reloads too, when the first is gone."""
     # With `-m gunicorn` the second start would find gunicorn/http before the standard library's http.

@@ -14,7 +14,6 @@ from harness import (
     CONFIGURATION,
     MODULE,
     PACKAGE,
-    UVICORN,
     Gunicorn,
     Project,
     each,
@@ -25,7 +24,7 @@ from harness import (
 )
 
 
-@each(versions=("sync", UVICORN))
+@each(versions=("sync",))
 def test_broken_at_the_start_waits_for_the_repair(worker_class: str, tmp_path: Path) -> None:
     """Broken code at the start: one entry, no boot loop, and who waits is answered after the repair."""
     project = project_for(worker_class, tmp_path / "project")

@@ -37,7 +37,8 @@ GUNICORN = {
     "worker": 6,
     "crew": 7,
     "arbiter": 8,
-    "gunicorn_conf": 9,
+    "attach": 9,
+    "gunicorn_conf": 10,
 }
 LAYERS = {**CORE, **GUNICORN}
 # gunicorn with what its worker classes run on.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import time
 from collections.abc import Iterable
 from typing import Any, Callable, Optional
@@ -17,74 +16,22 @@ from .configuration import Configuration, configuration_files
 from .crew import Batch, Crew, Member, Role
 from .files import Files, printable
 from .gate import Gate
-from .journal import PREFIX, Journal
+from .journal import Journal
 from .lookout import Lookout
 from .proof import Refused, compile_sources
 from .reloader import Reloader, State
 from .reports import Message
 from .scanner import Digests, Scanner, Signature
-from .settings import Settings, SettingsError
+from .settings import Settings
 from .watchlist import WatchList
 from .worker import Birth, WorkerSide
 
-_ATTRIBUTE = "_reload_hooks"
 _RETRY = 5.0
 _DIED = "the new worker ended without a word"
 _REFUSED = "refused, still serving the previous version"
 _CONFIGURATION_REFUSED = "configuration refused, still running with the previous one"
 _BROKEN_START = "the application does not load, waiting for its repair"
 _NOT_REPLACED = "a worker could not be replaced, trying again every 5 s"
-
-
-def enlist(app: Any) -> None:
-    """Have the arbiter that gunicorn's application *app* will make prepared; to be called while *app* is configured.
-
-    Once it is, whatever its configuration and its command line say of hooks.
-    """
-    if hasattr(app, _ATTRIBUTE):
-        return
-    run = app.run
-
-    def run_with_hooks() -> None:
-        theirs = app.cfg.nworkers_changed
-
-        def nworkers_changed(server: Any, new_value: int, old_value: Optional[int]) -> None:
-            prepare(server)
-            theirs(server, new_value, old_value)
-
-        app.cfg.set("nworkers_changed", nworkers_changed)
-        run()
-
-    setattr(app, _ATTRIBUTE, True)
-    app.run = run_with_hooks
-
-
-def prepare(server: Any) -> None:
-    """Check the settings and chain our hooks, as early as the server can be had. Twice is once.
-
-    Raises SystemExit(1), after one line in the log, where a setting is wrong.
-    """
-    if hasattr(server, _ATTRIBUTE):
-        return
-    try:
-        settings = Settings.load(server.cfg.chdir)
-    except SettingsError as error:
-        server.log.error(PREFIX + "%s", printable(str(error)))
-        if getattr(server, "pidfile", None) is not None:
-            server.pidfile.unlink()
-        sys.exit(1)
-    hooks = RollingArbiter(server, settings) if settings.enabled else None
-    setattr(server, _ATTRIBUTE, hooks)
-    if hooks is not None:
-        hooks.chain(server.cfg)
-
-
-def start(server: Any) -> None:
-    """Start watching; to be called when the server is ready and has no worker yet. Twice is once."""
-    prepare(server)
-    hooks: Optional[RollingArbiter] = getattr(server, _ATTRIBUTE)
-    if hooks is not None:
-        hooks.start()
 
 
 class RollingArbiter:
@@ -101,7 +48,7 @@ class RollingArbiter:
         self._watch = WatchList(self._scanner, self._files, self._reloader)
         self._crew = Crew(server)
         self._started = self._active = self._stopping = False
-        self._served = self._introduced = False
+        self._served = self._introduced = self._held = False
         self._target = self._set = 0
         self._retry_at = self._restart_at = 0.0
         self._asked_at: Optional[float] = None
@@ -208,7 +155,9 @@ class RollingArbiter:
             except Exception as error:
                 # Whatever we did wrong: the server is worth more than a reload.
                 self._journal.failure("an error in the hooks themselves, the server goes on; please report it", error)
-        self._theirs_manage_workers()
+        # Held, not even asked: before 24 a death at this moment would have it fork a worker outside every gate.
+        if not self._held or self._stopping:
+            self._theirs_manage_workers()
 
     def _step(self, now: float) -> None:
         """All that is to do in the arbiter's main loop; never waits."""
@@ -321,11 +270,12 @@ class RollingArbiter:
                 self._journal.refusal(_NOT_REPLACED, why)
 
     def _without_a_word(self, member: Member) -> Refused:
+        """Nobody can say where it was: most likely in what was saved, after what it had loaded."""
+        saved = sorted(path for path in self._reloader.pending if member.batch is not None and not os.path.isdir(path))
         last = member.last_loaded
         after = "" if last is None else f"; the last file it loaded is {self._files.relative(last)}"
-        return Refused(
-            f"{_DIED} ({member.ended or 'os._exit, a crash, or killed'}){after}", files=(last,) if last else ()
-        )
+        reason = f"{_DIED} ({member.ended or 'os._exit, a crash, or killed'}){after}"
+        return Refused(reason, saved[0] if saved else None, files=tuple(path for path in (last, *saved) if path))
 
     def _failed_start(self, why: Refused, member: Member) -> None:
         if self._settings.broken_start == "exit":
@@ -514,9 +464,9 @@ class RollingArbiter:
     def _set_num_workers(self, now: float) -> None:
         """How many workers gunicorn is to keep: it fills up from the disk, so only while the disk is good."""
         extra = self._crew.extra()
-        hold = not self._disk_is_good() or now < self._retry_at
-        self._set = self._server._num_workers = self._crew.alive() if hold else self._target + extra
-        self._lookout.busy = hold or extra > 0 or self._rolling is not None
+        self._held = not self._disk_is_good() or now < self._retry_at
+        self._set = self._server._num_workers = self._crew.alive() if self._held else self._target + extra
+        self._lookout.busy = self._held or extra > 0 or self._rolling is not None
 
     def _disk_is_good(self) -> bool:
         """Whether a worker forked now would load what is in service: nothing is pending but configuration."""

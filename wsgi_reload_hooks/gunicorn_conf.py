@@ -12,11 +12,11 @@ from types import FrameType
 from typing import Any, Optional
 
 try:
-    from wsgi_reload_hooks import arbiter
+    from wsgi_reload_hooks import attach
 except ImportError:
     # Run as a file of a checkout that is not installed.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    from wsgi_reload_hooks import arbiter
+    from wsgi_reload_hooks import attach
 
 # What a star import would put in the place of the user's own hooks: nothing, gunicorn's application is told instead.
 __all__: list[str] = []
@@ -28,7 +28,7 @@ def when_ready(server: Any) -> None:
 
     For an application of one's own whose configuration gunicorn does not load from a file; else it is not needed.
     """
-    arbiter.start(server)
+    attach.start(server)
 
 
 def _callers(frame: Optional[FrameType]) -> Iterator[FrameType]:
@@ -61,7 +61,7 @@ def _take_part() -> None:
     callers = list(_callers(sys._getframe(1).f_back))
     app = next((frame.f_locals["self"] for frame in callers if _is_gunicorns(frame)), None)
     if app is not None:
-        arbiter.enlist(app)
+        attach.enlist(app)
     # Run by gunicorn itself, not imported by a configuration: then we stand where the default one would.
     if callers and _is_gunicorns(callers[0]):
         _load_default()

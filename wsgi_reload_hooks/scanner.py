@@ -143,7 +143,7 @@ class Scanner:
         """Keep of the watched files only *paths*, and watch *folders* instead of those before."""
         kept = set(paths)
         # A copy: the thread that ticks may add to it.
-        for path in list(self._seen):
+        for path in self._seen.copy():
             if path not in kept:
                 self._seen.pop(path, None)
         self._folders = tuple(folders)
@@ -155,7 +155,7 @@ class Scanner:
         """
         changed = {folder.path for folder in self._folders if folder.changed(time.time() if now is None else now)}
         vanished = set()
-        for path, before in list(self._seen.items()):
+        for path, before in self._seen.copy().items():
             try:
                 status = os.stat(path)
                 found: Optional[Signature] = Signature(status.st_mtime_ns, status.st_size, status.st_ino)

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from types import FrameType
 from typing import Any, NoReturn, Optional
 
@@ -78,6 +78,9 @@ class WorkerSide:
 
     def run(self) -> None:
         """The worker's own, behind the gate."""
+        if self._birth.reuse_port and is_asgi(self._worker):
+            # Nothing to serve on yet: its server asks for the sockets when its lifespan is over.
+            self._worker.sockets = _LateSockets(self._open)
         if is_uvicorn(self._worker) and _is_asgi3(self._worker.wsgi):
             self._worker.wsgi = self._guarded(self._worker.wsgi, required=self._require_lifespan())
         elif hasattr(self._worker, "asgi") and hasattr(self._worker, "loop"):
@@ -85,11 +88,8 @@ class WorkerSide:
             if _is_asgi3(self._worker.asgi):
                 self._worker.asgi = self._guarded(self._worker.asgi, required)
             self._gate_loop(self._worker.loop)
-        else:
-            self._arrive()
-            if self._birth.gate is not None and not self._birth.gate.wait(self._worker):
-                return
-            self._let_in()
+        elif not self._pass_gate():
+            return
         self._run()
 
     def notify(self) -> None:
@@ -145,6 +145,18 @@ class WorkerSide:
         self._leaving = False
         self._ready = True
         self._sender.send("ready", duck=self._duck is not None)
+
+    def _pass_gate(self) -> bool:
+        """Wait for the gate; whether this worker may serve. Then it does."""
+        self._arrive()
+        passed = self._birth.gate is None or self._birth.gate.wait(self._worker)
+        if passed:
+            self._let_in()
+        return passed
+
+    def _open(self) -> None:
+        if not self._pass_gate():
+            raise SystemExit(0)
 
     def _let_in(self) -> None:
         """In service from now on."""
@@ -256,6 +268,20 @@ class WorkerSide:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
+
+
+class _LateSockets(list[Any]):
+    """Sockets that are made when somebody wants to go through them."""
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        super().__init__()
+        self._make: Callable[[], object] | None = make
+
+    def __iter__(self) -> Iterator[Any]:
+        make, self._make = self._make, None
+        if make is not None:
+            make()
+        return super().__iter__()
 
 
 class RequestLimit(int):

@@ -32,7 +32,7 @@ MODULE = "python:wsgi_reload_hooks.gunicorn_conf"
 # The value of an environment variable that the server must not have.
 ABSENT = "\0"
 # So many looks at the processes, one after the other, make a number that stays.
-CALM = 20
+CALM = 10
 NOT_INHERITED = ("GUNICORN_", "WSGI_RELOAD_", "PYTHONDEVMODE", "PYTHONWARNINGS", "PYTHONDONTWRITE", "PYTHONPYCACHE")
 
 

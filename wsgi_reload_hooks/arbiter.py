@@ -77,7 +77,7 @@ class RollingArbiter:
         post_fork.chained = True  # type: ignore[attr-defined]
         for hook in (when_ready, post_fork, on_exit):
             cfg.set(hook.__name__, hook)
-        if cfg.reload:
+        if cfg.reload and (self._active or not cfg.preload_app):
             cfg.set("reload", False)
             self._journal.warning("gunicorn's own reload is switched off, these hooks do its work: remove --reload")
         if self._active and cfg.preload_app:

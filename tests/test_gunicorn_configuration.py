@@ -111,19 +111,21 @@ def test_workers_that_die_beside_a_broken_configuration_are_replaced(project: Pr
         assert server.version() == project.version
 
 
-def test_a_save_beside_a_broken_configuration_is_not_lost(project: Project) -> None:
-    """Good code saved while the configuration is refused: nothing breaks, and it is served after the repair at last."""
+def test_a_save_beside_a_broken_configuration_is_served(project: Project) -> None:
+    """Good code saved while the configuration is refused: it is served, with the configuration of before."""
     configure(project, "beside", GOOD.format(workers=2))
     with Gunicorn(project, workers=0) as server:
         configure(project, "beside", "undefined_name\n")
         server.wait_for_log(patterns.CONFIGURATION_REFUSED)
         with server.load() as load:
             project.release()
-            load.run(200)
-            configure(project, "beside", GOOD.format(workers=3))
             load.wait_for_only(project.version)
+            server.wait_for_workers(2)
+            configure(project, "beside", GOOD.format(workers=3))
+            server.wait_for_workers(3)
         assert load.failed == []
-        server.wait_for_workers(3)
+        assert server.count(patterns.CONFIGURATION_REFUSED) == 1
+        assert server.count(patterns.RELOADED) == 2
 
 
 def test_a_new_configuration_waits_for_good_code(project: Project) -> None:

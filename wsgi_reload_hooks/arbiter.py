@@ -21,7 +21,7 @@ from .lookout import Lookout
 from .proof import Refused, compile_sources
 from .reloader import Reloader, State
 from .reports import Message
-from .scanner import Digests, Scanner, Signature
+from .scanner import Digest, Digests, Scanner, Signature
 from .settings import Settings
 from .watchlist import WatchList
 from .worker import Birth, WorkerSide
@@ -54,6 +54,7 @@ class RollingArbiter:
         self._asked_at: Optional[float] = None
         self._rolling: Optional[tuple[float, str]] = None
         self._configuration: Optional[Configuration] = None
+        self._refused_configuration: dict[str, Digest] = {}
 
     # -- being put in place ------------------------------------------------------------------------------------
 
@@ -322,14 +323,13 @@ class RollingArbiter:
         self._watch.trying()
         self._asked_at = self._asked_at or now
         configured = configuration_files(self._server) & paths
-        why = None
-        if requested or configured:
-            self._configuration = Configuration(self._server)
-            why = self._configuration.load()
-            if why is not None:
-                self._configuration = None
-                self._refuse(why, about=_CONFIGURATION_REFUSED)
-                return
+        why = self._load_configuration(configured, requested)
+        if why is not None and (requested or paths == configured):
+            self._refuse(why, about=_CONFIGURATION_REFUSED)
+            return
+        if why is not None and self._reloader.news(why):
+            # Good code beside it need not wait: it gets the configuration of before.
+            self._journal.refusal(_CONFIGURATION_REFUSED, why)
         why = compile_sources(paths - self._watch.names)
         if why is not None:
             self._refuse(why)
@@ -337,6 +337,18 @@ class RollingArbiter:
         workers = self._configuration.workers if self._configuration else self._target
         batch = Batch(Gate(), now + self._settings.boot_timeout)
         self._spawn(batch, min(self._settings.surge or workers, workers), paths, now)
+
+    def _load_configuration(self, configured: set[str], requested: bool) -> Optional[Refused]:
+        """Load it where it changed, but not once more what was refused, unless that is asked for."""
+        found = {path: self._digests.now(path) for path in configured}
+        if not requested and (not configured or found == self._refused_configuration):
+            return None
+        self._configuration = Configuration(self._server)
+        why = self._configuration.load()
+        self._refused_configuration = {} if why is None else found
+        if why is not None:
+            self._configuration = None
+        return why
 
     def _recycle(self, now: float) -> None:
         """Replace, one for one, the workers that asked for it, and those a reload with `surge` has left."""
@@ -406,7 +418,7 @@ class RollingArbiter:
     def _proven(self) -> str:
         """The new code is good. The names of what was changed."""
         request = self._reloader.request
-        paths = self._reloader.proven()
+        paths = self._reloader.proven() - set(self._refused_configuration)
         if self._configuration is not None:
             self._target = self._configuration.workers
             self._configuration.keep()

@@ -97,7 +97,8 @@ class Run:
                 if self._arrives(server, load, project.version):
                     server.wait_for_workers(self._options.workers)
                     seen.first_new.append(load.first(project.version) - saved)
-                    seen.old_after_new.append(load.last(old) - load.first(project.version))
+                    if old in load.versions(0.0):
+                        seen.old_after_new.append(load.last(old) - load.first(project.version))
                 else:
                     seen.never += 1
                     if server.exited():

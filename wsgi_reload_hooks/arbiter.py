@@ -261,14 +261,18 @@ class RollingArbiter:
         elif not self._served:
             self._failed_start(why, member)
         elif self._disk_is_good():
-            if self._reloader.changed(set(self._reloader.service)):
-                # A save that it met before we did: the attempt that follows will tell.
-                return
-            # The disk is as loaded: what this worker met may pass by itself.
-            self._retry_at = now + _RETRY
-            self._watch.refused(why, member.loaded)
-            if self._reloader.news(why):
-                self._journal.refusal(_NOT_REPLACED, why)
+            self._not_replaced(why, member.loaded, now)
+
+    def _not_replaced(self, why: Refused, loaded: Iterable[str], now: float) -> None:
+        """A worker that was to take another one's place, with the same code, did not boot."""
+        if self._reloader.changed(set(self._reloader.service)):
+            # A save that it met before we did: the attempt that follows will tell.
+            return
+        # The disk is as loaded: what this worker met may pass by itself.
+        self._retry_at = now + _RETRY
+        self._watch.refused(why, loaded)
+        if self._reloader.news(why):
+            self._journal.refusal(_NOT_REPLACED, why)
 
     def _without_a_word(self, member: Member) -> Refused:
         """Nobody can say where it was: most likely in what was saved, after what it had loaded."""
@@ -446,9 +450,7 @@ class RollingArbiter:
                 why = dataclasses.replace(why, reason=f"{why.reason} within {self._settings.boot_timeout:g} s")
             self._crew.withdraw(batch, now)
         if batch is not None and not batch.of_reload:
-            self._retry_at = now + _RETRY
-            if self._reloader.news(why):
-                self._journal.refusal(_NOT_REPLACED, why)
+            self._not_replaced(why, (), now)
             return
         self._restore_configuration()
         self._asked_at = None

@@ -28,6 +28,8 @@ CORE = {
     "journal": 3,
     "classic": 4,
     "watchlist": 4,
+    "rehearsal": 4,
+    "stage": 4,
     "__init__": 5,
 }
 GUNICORN = {
@@ -40,7 +42,18 @@ GUNICORN = {
     "attach": 9,
     "gunicorn_conf": 10,
 }
-LAYERS = {**CORE, **GUNICORN}
+UWSGI = {
+    "ledger": 5,
+    "uwsgi_server": 5,
+    "targets": 5,
+    "station": 6,
+    "uwsgi_checks": 6,
+    "roll": 7,
+    "leader": 8,
+    "uwsgi_attach": 9,
+    "uwsgi_timer": 10,
+}
+LAYERS = {**CORE, **GUNICORN, **UWSGI}
 # gunicorn with what its worker classes run on.
 OF_GUNICORN = {"gunicorn", "uvicorn", "uvicorn_worker", "tornado", "gevent"}
 SERVERS = OF_GUNICORN | {"uwsgi", "uwsgidecorators", "waitress", "werkzeug"}

@@ -11,12 +11,11 @@ import os
 import struct
 import sys
 import threading
-from collections.abc import Iterable
 from types import ModuleType
 from typing import Optional
 
 from .files import Files, mo_files, module_file, module_value
-from .imports import ImportWitness
+from .imports import ImportWitness, forget_bytecode
 from .scanner import Folder, Scanner, Signature, known_signature
 from .settings import Settings
 
@@ -49,7 +48,7 @@ class CodeChanged:
             files = self._files or self._begin()
             self._collect(files)
             changed = self._scanner.tick()
-            _forget_bytecode(changed)
+            forget_bytecode(changed)
         if not changed:
             return 0
         return I18N_MODIFIED if all(path.endswith(".mo") for path in changed) else FILE_MODIFIED
@@ -118,16 +117,6 @@ def _has_fresh_bytecode(module: object, path: str, cached: str) -> bool:
         and not sys.dont_write_bytecode
         and os.access(os.path.dirname(cached), os.W_OK)
     )
-
-
-def _forget_bytecode(paths: Iterable[str]) -> None:
-    """Whoever restarts now must not load what was compiled from an older text of the same second and size."""
-    for path in paths:
-        if path.endswith(".py"):
-            try:
-                os.unlink(importlib.util.cache_from_source(path))
-            except (OSError, NotImplementedError):
-                continue
 
 
 code_changed = CodeChanged()

@@ -12,7 +12,7 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import ModuleType
 from typing import Any, Callable, Optional
 
@@ -90,3 +90,13 @@ def _without_bytecode(loader: object) -> None:
 
 def _no_stats(path: str) -> None:
     raise OSError(f"byte code of {os.path.basename(path)} is not used")
+
+
+def forget_bytecode(paths: Iterable[str]) -> None:
+    """Whoever loads *paths* next, also without a witness, must not load what was compiled from an older text."""
+    for path in paths:
+        if path.endswith(".py"):
+            try:
+                os.unlink(importlib.util.cache_from_source(path))
+            except (OSError, NotImplementedError):
+                continue

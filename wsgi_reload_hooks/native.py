@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import os as _os
 import select as _select
 import sys
 import time as _time
@@ -13,7 +14,8 @@ def _original(module: Any, name: str) -> Any:
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched(module.__name__):
         return monkey.get_original(module.__name__, name)
-    return getattr(module, name)
+    # Not every system has every name.
+    return getattr(module, name, None)
 
 
 def patched() -> bool:
@@ -30,3 +32,5 @@ class Native:
         self.lock = _original(_thread, "allocate_lock")
         self.select = _original(_select, "select")
         self.sleep = _original(_time, "sleep")
+        self.posix_spawn = _original(_os, "posix_spawn")
+        self.waitpid = _original(_os, "waitpid")

@@ -63,6 +63,14 @@ class Reloader:
         self._told = None
         self.wanted = True
 
+    def retry(self) -> None:
+        """Try again though nothing changed: what was in the way may have passed by itself."""
+        self.wanted = True
+
+    def resume(self) -> None:
+        """What is proven already is being put into service (by another one, who is gone)."""
+        self._enter(State.SWITCHING)
+
     def changed(self, paths: Iterable[str], appeared: Iterable[str] = ()) -> bool:
         """These *paths* may have changed; *appeared* are folders with new names in them. Whether anything is to do.
 

@@ -66,16 +66,21 @@ class Settings:
     )
     broken_start: str = _setting(
         "wait",
-        "the application does not load at the very start: `wait` for the repair, or `exit` as gunicorn does",
+        "the application does not load at the very start: `wait` for the repair, or leave it to the server (`exit`)",
         "wait or exit",
         choices=("wait", "exit"),
     )
     boot_timeout: float = _setting(
-        60.0, "a new worker that is not ready after this time is refused", _SECONDS, minimum=0.1
+        60.0, "new code that does not load within this time is refused", _SECONDS, minimum=0.1
+    )
+    rehearse: bool = _setting(
+        True,
+        "uWSGI: import new code once in a fresh interpreter before a worker does; off: it is only compiled",
+        "true or false",
     )
     surge: int = _setting(
         0,
-        "how many workers may boot beside the old ones; 0: all at once, behind one gate; less memory, "
+        "gunicorn: how many workers may boot beside the old ones; 0: all at once, behind one gate; less memory, "
         "but old and new code side by side for a while, with 1 or more",
         "a whole number, 0 or more",
         minimum=0,

@@ -9,8 +9,6 @@ the same to all of them. `python tests/benchmarks/gunicorn_reload.py --help` tel
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -18,7 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,15 +24,18 @@ sys.path.insert(0, str(TESTS))
 # Last: where the package is installed, that is what is measured.
 sys.path.append(str(TESTS.parent))
 
-from harness import CONFIGURATION, PACKAGE, UVICORN, Gunicorn, Load, Project, is_asgi, wait_until  # noqa: E402
+from benchmarks.common import (  # noqa: E402
+    LIMIT,
+    add_arguments,
+    chosen,
+    circumstances,
+    sleep_at_import,
+    top,
+    turns,
+)
+from harness import CONFIGURATION, UVICORN, Gunicorn, Load, Project, is_asgi, wait_until  # noqa: E402
 
 CLASSES = {"sync": "sync", "gthread": "gthread", "gevent": "gevent", "asgi": "asgi", "uvicorn": UVICORN}
-LIMIT = 10.0
-BUSY = """
-_end = time.process_time() + {seconds}
-while time.process_time() < _end:
-    pass
-"""
 
 
 class Way(NamedTuple):
@@ -143,24 +143,18 @@ class Run:
                 server.forget()
 
     def _project(self, root: Path) -> Project:
-        seconds = 0.0 if self._options.cpu_bound else self._options.import_seconds
         project = Project(
             root,
             asgi=is_asgi(CLASSES[self._class]),
-            import_seconds=seconds,
+            import_seconds=sleep_at_import(self._options),
             handler_seconds=self._options.handler_seconds,
         )
-        project.release(top=self._top())
+        project.release(top=top(self._options))
         return project
 
-    def _top(self) -> str:
-        if not self._options.cpu_bound:
-            return ""
-        return BUSY.format(seconds=self._options.import_seconds)
-
     def _save(self, project: Project, server: Gunicorn, bottom: str = "") -> float:
-        top = self._top()
-        saved = project.broken(top=top, bottom=bottom) if bottom else project.release(top=top)
+        first = top(self._options)
+        saved = project.broken(top=first, bottom=bottom) if bottom else project.release(top=first)
         if self._way.hup:
             server.hup()
         return saved
@@ -227,48 +221,14 @@ def row(cells: Sequence[str]) -> str:
     return f"  {first:<20}" + "".join(f"{cell:>14}" for cell in others)
 
 
-def circumstances(options: argparse.Namespace) -> str:
-    """What somebody needs who wants to compare."""
-    packages = ("gunicorn", "gevent", "uvicorn", "uvicorn-worker")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    kind = "CPU-bound" if options.cpu_bound else "waiting"
-    return (
-        f"{time.strftime('%Y-%m-%d')}, {versions}, wsgi-reload-hooks {version('wsgi-reload-hooks')}\n"
-        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores\n"
-        f"{options.workers} workers, {options.clients} clients, {options.handler_seconds * 1000:g} ms handlers, "
-        f"{options.import_seconds:g} s import ({kind}), {options.saves} saves x {options.rounds} rounds"
-    )
-
-
-def version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return f"({PACKAGE})" if distribution == "wsgi-reload-hooks" else "-"
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--classes", default="sync,gthread,gevent,asgi", help=f"of {','.join(CLASSES)} (default: %(default)s)"
     )
-    parser.add_argument("--part", choices=("all", "good", "broken"), default="all", help="(default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--saves", type=int, default=5, help="good saves in a round (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=4, help="(default: %(default)s)")
-    parser.add_argument("--clients", type=int, default=16, help="(default: %(default)s)")
-    parser.add_argument("--import-seconds", type=float, default=1.0, help="(default: %(default)s)")
-    parser.add_argument("--cpu-bound", action="store_true", help="the import computes; without it, it waits")
-    parser.add_argument("--handler-seconds", type=float, default=0.02, help="(default: %(default)s)")
-    parser.add_argument("--quiet", type=float, default=2.0, help="seconds without a save before (default: %(default)s)")
-    parser.add_argument(
-        "--broken-seconds", type=float, default=4.0, help="from the broken save to its repair (default: %(default)s)"
-    )
+    add_arguments(parser, import_seconds=1.0)
     options = parser.parse_args()
-    options.classes = options.classes.split(",")
-    unknown = set(options.classes) - set(CLASSES)
-    if unknown:
-        parser.error(f"unknown worker class {', '.join(sorted(unknown))}; known are {', '.join(CLASSES)}")
+    options.classes = chosen(parser, "worker class", options.classes, CLASSES)
     return options
 
 
@@ -279,16 +239,14 @@ def main() -> None:
     broken: dict[str, dict[str, list[Broken]]] = {name: {way.name: [] for way in WAYS} for name in options.classes}
     for number in range(options.rounds):
         for name in options.classes:
-            # Another one begins each time.
-            first = number % len(WAYS)
-            for way in WAYS[first:] + WAYS[:first]:
+            for way in turns(WAYS, number):
                 print(f"round {number + 1}: {name}, {way.name}", file=sys.stderr, flush=True)
                 run = Run(options, way, name)
                 if options.part != "broken":
                     good[name][way.name].append(run.good())
                 if options.part != "good":
                     broken[name][way.name].append(run.broken())
-    print(circumstances(options))
+    print(circumstances(options, ("gunicorn", "gevent", "uvicorn", "uvicorn-worker")))
     for name in options.classes:
         if options.part != "broken":
             print(f"\n{name}: good saves", *good_table(good[name]), sep="\n")

@@ -1,23 +1,30 @@
 """Real servers, real edits, real visitors."""
 
 from . import patterns, processes
+from .base import ABSENT, PACKAGE, Server
 from .classes import UVICORN, each, is_asgi, one_at_a_time, project_for
 from .load import Answer, Load
 from .project import Project
-from .server import ABSENT, CONFIGURATION, GUNICORN, MODULE, PACKAGE, Gunicorn
+from .server import CONFIGURATION, GUNICORN, MODULE, Gunicorn
+from .uwsgi import HAVE_UWSGI, IS_PYUWSGI, UWSGI, Uwsgi
 from .waiting import holds, wait_until
 
 __all__ = [
     "ABSENT",
     "CONFIGURATION",
     "GUNICORN",
+    "HAVE_UWSGI",
+    "IS_PYUWSGI",
     "MODULE",
     "PACKAGE",
     "UVICORN",
+    "UWSGI",
     "Answer",
     "Gunicorn",
     "Load",
     "Project",
+    "Server",
+    "Uwsgi",
     "each",
     "holds",
     "is_asgi",

@@ -17,6 +17,11 @@ LISTENING = r"Listening at: http://127\.0\.0\.1:(?P<port>\d+)"
 BOOTING = r"Booting worker with pid: (?P<pid>\d+)"
 SHUTTING_DOWN = r"Shutting down: Master"
 
+# The router speaks first, where there is one; of port 0 only the plain socket tells what became of it.
+UWSGI_LISTENING = r"(?:uWSGI http bound on|bound to TCP address) [^\s:]*:(?P<port>[1-9]\d*)"
+UWSGI_WORKER = r"(?:spawned uWSGI worker \d+ \(|Respawned uWSGI worker \d+ \(new )pid: (?P<pid>\d+)"
+UWSGI_EXEC = r"binary reloading uWSGI"
+
 
 def reloaded(what: str) -> str:
     """The line of a reload whose list of causes matches `what`."""

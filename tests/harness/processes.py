@@ -53,6 +53,19 @@ def marked(mark: str) -> list[int]:
     return sorted(found)
 
 
+def told(pids: list[int]) -> list[str]:
+    """What they are, for somebody who did not expect them; one that ended meanwhile is still told."""
+    found = []
+    for pid in pids:
+        try:
+            command = (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            command = "gone by now"
+        answer = _state_and_parent(pid)
+        found.append(f"{pid}, child of {answer[1] if answer else '?'}: {command}")
+    return found
+
+
 def open_files(pid: int) -> int:
     """How many file descriptors the process has."""
     return len(os.listdir(PROC / str(pid) / "fd"))

@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-import http.client
-import os
-import pwd
 import re
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-
-import wsgi_reload_hooks
 
 from . import patterns, processes
+from .base import PACKAGE, Server, installed
 from .load import Load
 from .project import Project
-from .waiting import LIMIT, quietly, wait_until
+from .waiting import LIMIT, wait_until
 
-GUNICORN: tuple[int, ...] = tuple(int(part) for part in re.findall(r"\d+", metadata.version("gunicorn"))[:2])
-PACKAGE = Path(wsgi_reload_hooks.__file__).resolve().parent
+# () where there is none.
+GUNICORN = installed("gunicorn")[:2]
 CONFIGURATION = PACKAGE / "gunicorn_conf.py"
 MODULE = "python:wsgi_reload_hooks.gunicorn_conf"
-# The value of an environment variable that the server must not have.
-ABSENT = "\0"
-# So many looks at the processes, one after the other, make a number that stays.
-CALM = 10
-NOT_INHERITED = ("GUNICORN_", "WSGI_RELOAD_", "PYTHONDEVMODE", "PYTHONWARNINGS", "PYTHONDONTWRITE", "PYTHONPYCACHE")
 
 
-def python_path() -> str | None:
-    """Where the server finds the package: None when it is installed for this interpreter."""
-    return None if PACKAGE.parent.name in ("site-packages", "dist-packages") else str(PACKAGE.parent)
+class Gunicorn(Server):
+    """`gunicorn ... app:app` in the project's folder, until the block ends."""
 
-
-class Gunicorn:
-    """`gunicorn ... app:app` in the project's folder, until the block ends.
-
-    The end asserts that nothing is left: no process (even an orphan), no temporary file.
-    A block that raises prints the server's log.
-    """
+    name = "gunicorn"
 
     def __init__(
         self,
@@ -61,118 +38,22 @@ class Gunicorn:
         run_as: str | None = None,
         program: Sequence[str] = ("-m", "gunicorn"),
     ) -> None:
-        self.project = project
         self.worker_class = worker_class
-        self._wait = wait
-        self._port = 0
-        self._scratch = Path(tempfile.mkdtemp(prefix="wrh-"))
-        self._scratch.chmod(0o755)
-        self.log_path = self._scratch / "server.log"
-        self.temporary = self._scratch / "tmp"
-        self.runtime = self._scratch / "run"
-        self._mark = f"HARNESS_SERVER={uuid.uuid4().hex}"
-        self._command = [sys.executable, *program, "--bind", "127.0.0.1:0"]
+        self._adopted = 0
+        command = [sys.executable, *program, "--bind", "127.0.0.1:0"]
         if configuration is not None:
-            self._command += ["-c", str(configuration)]
+            command += ["-c", str(configuration)]
         # Left out when 0: a command line beats the configuration file.
         if workers:
-            self._command += ["--workers", str(workers)]
-        self._command += [*class_options(worker_class), *options]
+            command += ["--workers", str(workers)]
+        command += [*class_options(worker_class), *options]
         if application is not None:
-            self._command.append(application)
-        self._environment = self._build_environment(environment or {})
-        self._process: subprocess.Popen[bytes] | None = None
-        self._run_as = run_as
-        self._adopted = 0
-        self._over = False
-        self.output = ""
-
-    def _build_environment(self, extra: Mapping[str, str]) -> dict[str, str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
-        environment.pop("PYTHONPATH", None)
-        path = python_path()
-        if path is not None:
-            environment["PYTHONPATH"] = path
-        name, _, value = self._mark.partition("=")
-        environment.update({name: value, "TMPDIR": str(self.temporary), "XDG_RUNTIME_DIR": str(self.runtime)})
-        environment.update(extra)
-        return {name: value for name, value in environment.items() if value != ABSENT}
-
-    @contextmanager
-    def _running(self) -> Iterator[None]:
-        self._start()
-        try:
-            yield
-        except BaseException:
-            self._give_up()
-            raise
-        self._remove()
-
-    def _start(self) -> None:
-        self.temporary.mkdir(mode=0o777)
-        self.temporary.chmod(0o1777)
-        self.runtime.mkdir(mode=0o700)
-        if self._run_as is not None:
-            shutil.chown(self.runtime, self._run_as)
-        with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=self.project.root,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # 3.9 knows `user` and `group`; None means ours.
-                user=self._run_as,
-                group=self._run_as and pwd.getpwnam(self._run_as).pw_gid,
-                extra_groups=None if self._run_as is None else [],
-            )
-
-    def __enter__(self) -> Gunicorn:
-        self._start()
-        try:
-            if self._wait:
-                self.wait_ready()
-        except BaseException:
-            self._give_up()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self._give_up()
-            return
-        try:
-            self.stop()
-        except BaseException:
-            self._give_up()
-            raise
-        self._remove()
-
-    def _give_up(self) -> None:
-        self.kill()
-        print(f"--- log of {' '.join(self._command)}\n{self.log[-20000:]}\n---")
-        self._remove()
-
-    def _remove(self) -> None:
-        shutil.rmtree(self._scratch, ignore_errors=True)
-
-    def kill(self) -> None:
-        """End every process that began here, and only those; the arbiter first, it may be forking."""
-        if self._process is not None:
-            self._process.kill()
-        while left := self.processes():
-            for pid in left:
-                processes.kill(pid)
-        if self._process is not None:
-            self._process.wait(LIMIT)
+            command.append(application)
+        super().__init__(project, command, environment=environment, wait=wait, run_as=run_as)
 
     @property
     def pid(self) -> int:
-        assert self._process is not None
-        return self._adopted or self._process.pid
+        return self._adopted or super().pid
 
     @property
     def port(self) -> int:
@@ -182,112 +63,13 @@ class Gunicorn:
             self._port = int(found["port"])
         return self._port
 
-    @property
-    def log(self) -> str:
-        return self.log_path.read_text(errors="backslashreplace")
-
-    def exited(self) -> bool:
-        assert self._process is not None
-        return self._process.poll() is not None
-
-    def exit_status(self, limit: float = LIMIT) -> int:
-        """Wait for the end that the server comes to by itself."""
-        assert self._process is not None
-        return self._process.wait(limit)
-
-    def processes(self) -> list[int]:
-        """All living processes of this server, orphans too."""
-        return processes.marked(self._mark)
-
-    def workers(self) -> list[int]:
-        """The living children of the arbiter."""
-        return processes.children(self.pid)
-
     def load(self, clients: int = 16, *, keep_alive: bool = True) -> Load:
         """Visitors, with kept-alive connections where the worker class has them."""
         return Load(self.port, keep_alive=keep_alive and self.worker_class != "sync", clients=clients)
 
     def get(self, path: str = "/", timeout: float = LIMIT) -> tuple[int, str]:
         """Status and text of one request on a connection of its own."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)) as connection:
-            connection.request("GET", path, headers={"Connection": "close"})
-            response = connection.getresponse()
-            return response.status, response.read().decode("utf-8", "replace")
-
-    def version(self, path: str = "/") -> str:
-        """The version a new visitor is answered with."""
-        status, text = self.get(path)
-        assert status == 200, (status, text)
-        return text.split()[0]
-
-    def wait_ready(self) -> None:
-        """A visitor gets an answer."""
-
-        def ready() -> bool:
-            if self.exited():
-                raise AssertionError(f"gunicorn exited with {self.exit_status()}")
-            return (quietly(self.get) or (0, ""))[0] == 200
-
-        wait_until(ready, "the server answers")
-
-    def wait_for_version(self, version: str, path: str = "/", limit: float = LIMIT) -> None:
-        """Ask until the answer is that version."""
-        wait_until(lambda: self.version(path) == version, f"{path} answers {version}", limit)
-
-    def wait_until_ready_with(self, version: str) -> None:
-        """Visitors of a server that could not serve yet get that version."""
-        self.wait_ready()
-        self.wait_for_version(version)
-
-    def run_to_its_end(self) -> int:
-        """For a server that must not start: its exit status; `output` holds what it said."""
-        with self._running():
-            try:
-                status = self.exit_status()
-                self.assert_nothing_left()
-            finally:
-                self.output = self.log
-        return status
-
-    def count(self, pattern: str) -> int:
-        """How often the log says it."""
-        return len(patterns.find(pattern, self.log))
-
-    def wait_for_log(self, pattern: str, count: int = 1, limit: float = LIMIT) -> re.Match[str]:
-        """Wait until the log says it so many times; the last of them."""
-        found = wait_until(
-            lambda: patterns.find(pattern, self.log)[count - 1 :], f"the log says {count} times {pattern!r}", limit
-        )
-        return found[-1]
-
-    def wait_for_workers(self, count: int) -> None:
-        """Wait until the arbiter has so many children, for good: a roll passes through every number."""
-        in_a_row = 0
-
-        def settled() -> bool:
-            nonlocal in_a_row
-            in_a_row = in_a_row + 1 if len(self.workers()) == count else 0
-            return in_a_row >= CALM
-
-        wait_until(settled, lambda: f"{count} workers; there are {len(self.workers())}")
-
-    def send(self, sig: signal.Signals) -> None:
-        os.kill(self.pid, sig)
-
-    def hup(self) -> None:
-        self.send(signal.SIGHUP)
-
-    def end_worker(self, pid: int, sig: signal.Signals) -> None:
-        """Signal one worker, and see it leave and another one come."""
-        count = len(self.workers())
-        assert pid in self.workers()
-        os.kill(pid, sig)
-        wait_until(lambda: pid not in self.workers(), "the worker left")
-        self.wait_for_workers(count)
-
-    def use_port(self, port: int) -> None:
-        """For a server whose log is elsewhere."""
-        self._port = port
+        return self.ask(path, timeout)
 
     def successor(self) -> int:
         """The arbiter that USR2 started: the child of ours that has children."""
@@ -299,26 +81,12 @@ class Gunicorn:
         """From now on that process is the arbiter."""
         self._adopted = pid
 
-    def forget(self) -> None:
-        """The test ended the server itself and looked at what was left."""
-        assert self.exited()
-        self._over = True
-
     def stop(self, limit: float = LIMIT) -> None:
         """SIGTERM ends it with 0, and nothing is left behind."""
-        if self._over:
-            return
-        if self._adopted:
+        if self._adopted and not self._over:
             self._stop_adopted(limit)
             return
-        assert not self.exited(), f"gunicorn was gone before the end: {self.exit_status()}"
-        left = self.processes()
-        assert self.pid in left
-        self.send(signal.SIGTERM)
-        status = self.exit_status(limit)
-        assert status == 0, f"exit status {status}"
-        self.assert_nothing_left(left)
-        self._over = True
+        super().stop(limit)
 
     def _stop_adopted(self, limit: float) -> None:
         left = self.processes()
@@ -326,13 +94,6 @@ class Gunicorn:
         processes.kill(self._adopted, signal.SIGTERM)
         wait_until(lambda: not any(map(processes.alive, left)), "the adopted arbiter and its workers left", limit)
         self.assert_nothing_left(left)
-
-    def assert_nothing_left(self, known: Sequence[int] = ()) -> None:
-        """Neither a process nor a temporary file outlives the arbiter."""
-        assert [pid for pid in known if processes.alive(pid)] == []
-        assert self.processes() == []
-        assert sorted(self.temporary.rglob("*")) == []
-        assert sorted(self.runtime.rglob("*")) == []
 
 
 def class_options(worker_class: str) -> list[str]:

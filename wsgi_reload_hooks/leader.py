@@ -1,0 +1,315 @@
+"""The one worker that watches: it notices a save, has it proven in a fresh interpreter, and rolls the workers.
+
+A leader may die at any moment, and the next worker takes over: what is in service, what was proven and who is behind
+is read from the ledger, nothing of it is kept here alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from typing import Any, Callable, Optional
+
+from .files import Files
+from .imports import forget_bytecode
+from .journal import Journal
+from .ledger import Ledger, Note, Stamp
+from .proof import Refused, compile_sources
+from .rehearsal import Outcome, Plan, Rehearsal
+from .reloader import Reloader, State
+from .roll import Exchange
+from .scanner import Digests, Scanner, known_signature
+from .settings import Settings
+from .station import TROUBLE, VERDICT, Loaded, understood, worker_note, written
+from .uwsgi_server import Server, is_ready
+from .watcher import Debouncer, StatEngine
+from .watchlist import WatchList
+
+_REFUSAL = "refusal"
+_BUSY = 0.02
+_RETRY = 5.0
+_REFUSED = "refused, still serving the previous version"
+_BROKEN_START = "the application does not load, waiting for its repair"
+_NOT_REPLACED = "a worker could not be replaced, trying again every 5 s"
+
+
+class Leader:
+    """One attempt after the other. Driven by `step`, from whatever thread may block a little.
+
+    *plan* makes the plan of a rehearsal, or None where nothing can be rehearsed. *exchange* puts what was proven
+    into service.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        settings: Settings,
+        files: Files,
+        ledger: Ledger,
+        plan: Callable[[], Optional[Plan]],
+        exchange: Exchange,
+    ) -> None:
+        self._server = server
+        self._settings = settings
+        self._files = files
+        self._ledger = ledger
+        self._plan = plan
+        self._exchange = exchange
+        self._journal = Journal(server.log, files)
+        self._digests = Digests()
+        self._scanner = Scanner()
+        self._reloader = Reloader(self._digests, self._journal.debug)
+        self._watch = WatchList(self._scanner, files, self._reloader)
+        self._engine = StatEngine(files, self._scanner)
+        self._debouncer = Debouncer(settings.step, settings.debounce)
+        self._rehearsal: Optional[Rehearsal] = None
+        self._heard: dict[str, tuple[Stamp, Optional[Note]]] = {}
+        self._heard_trouble: Stamp = None
+        self._verdict: Optional[Note] = None
+        self._began = self._look_at = self._retry_at = 0.0
+        self._asked_at: Optional[float] = None
+        self._again_at = 0.0
+        self._held = self._told_again = False
+        self._take_over()
+
+    def step(self) -> float:
+        """Do what is to be done now, never for long. The seconds until the next step."""
+        now = time.monotonic()
+        self._hear(now)
+        if now >= self._look_at:
+            self._debouncer.add(self._engine.tick(), now)
+            self._look_at = now + self._settings.interval
+        changed = self._debouncer.take(now)
+        if changed:
+            self._changed(changed, now)
+        self._decide(now)
+        if self._reloader.state in (State.PROVING, State.SWITCHING) or self._held:
+            return _BUSY
+        if self._debouncer:
+            return min(self._debouncer.wait(now), self._settings.interval)
+        return max(0.0, self._look_at - time.monotonic())
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        self._withdraw()
+
+    # -- what is known ---------------------------------------------------------------------------------------------
+
+    def _take_over(self) -> None:
+        now = time.monotonic()
+        self._watch.listed(self._plan_files())
+        self._watch.trying()
+        self._verdict = self._ledger.read(VERDICT)
+        if self._verdict is not None:
+            for path, (found, digest) in understood(self._verdict["files"]).items():
+                self._reloader.serves(path, digest)
+                self._scanner.watch(path, found)
+            if not self._verdict["done"]:
+                self._asked_at = self._verdict["asked"]
+                self._reloader.resume()
+        self._watch.serving()
+        self._hear(now)
+        refusal = self._ledger.read(_REFUSAL)
+        if self._reloader.service:
+            self._changed(set(self._reloader.service), now)
+        if refusal is not None:
+            self._reloader.news(_refused(refusal))
+
+    def _plan_files(self) -> list[str]:
+        """Files besides modules that the targets are made of (an ini of paste)."""
+        plan = self._plan()
+        return [] if plan is None else [each for target in plan.targets for each in target.files()]
+
+    def _hear(self, now: float) -> None:
+        """Read what workers have written since the last time."""
+        slots = self._server.workers()
+        # None at all: the master itself waits.
+        self._held = not slots
+        for slot in slots:
+            name = worker_note(slot.number)
+            stamp = self._ledger.stamp(name)
+            if name not in self._heard or self._heard[name][0] != stamp:
+                note = self._ledger.read(name)
+                self._heard[name] = stamp, note
+                if note is not None and note["pid"] == slot.pid:
+                    self._heard_loaded(note, now)
+            note = self._heard[name][1]
+            self._held = self._held or bool(note and note["pid"] == slot.pid and note["held"])
+        stamp = self._ledger.stamp(TROUBLE)
+        if stamp != self._heard_trouble:
+            self._heard_trouble = stamp
+            trouble = self._ledger.read(TROUBLE)
+            if trouble is not None and trouble["at"] > (self._verdict["began"] if self._verdict else 0.0):
+                self._in_trouble(trouble, now)
+
+    def _heard_loaded(self, note: Note, now: float) -> None:
+        if note["held"] or (self._verdict is not None and self._exchange.is_behind(note, self._verdict)):
+            # What that one has loaded is on its way out.
+            return
+        stale = set()
+        for path, (found, digest) in understood(note["files"]).items():
+            if path not in self._reloader.service:
+                self._scanner.watch(path, found)
+            self._reloader.serves(path, digest)
+            if self._digests.now(path) != self._reloader.service[path]:
+                stale.add(path)
+        if self._reloader.state is not State.SWITCHING:
+            self._debouncer.add(stale, now)
+
+    def _in_trouble(self, trouble: Note, now: float) -> None:
+        """Code that was let in did not load in a worker."""
+        why = _refused(trouble["why"])
+        nothing_serves = self._verdict is None and not any(slot.apps for slot in self._server.workers())
+        if nothing_serves:
+            self._reloader.failed_start({path: digest for path, (_, digest) in understood(trouble["files"]).items()})
+        self._retry_at = now + _RETRY
+        news = self._reloader.refused(why)
+        self._watch.refused(why, trouble["files"])
+        if news:
+            self._journal.refusal(_BROKEN_START if nothing_serves else _NOT_REPLACED, why)
+
+    def _changed(self, paths: set[str], now: float) -> None:
+        folders = {path for path in paths if os.path.isdir(path)}
+        before = self._reloader.state
+        if not self._reloader.changed(paths - folders, folders):
+            return
+        if self._reloader.wanted:
+            self._asked_at = self._asked_at or now
+        elif before in (State.PROVING, State.REFUSED):
+            self._asked_at = None
+            self._ledger.remove(_REFUSAL)
+            self._watch.serving()
+            self._journal.info("%s: as it is in service again, nothing to load", self._journal.names(paths))
+
+    # -- deciding --------------------------------------------------------------------------------------------------
+
+    def _decide(self, now: float) -> None:
+        state = self._reloader.state
+        if self._reloader.wanted:
+            self._withdraw()
+            self._begin(now)
+        elif self._rehearsal is not None and state is State.IDLE:
+            # Taken back while it was being tried.
+            self._withdraw()
+        elif self._rehearsal is not None:
+            try:
+                outcome = self._rehearsal.poll()
+            except OSError as error:
+                self._cannot_try(error, now)
+                return
+            if outcome is not None:
+                self._rehearsal = None
+                self._told_again = False
+                self._judge(outcome, now)
+        elif state is State.PROVING and now >= self._again_at:
+            self._begin(now)
+        elif state is State.SWITCHING:
+            self._switch(now)
+        elif self._held and now >= self._retry_at:
+            self._retry_at = now + _RETRY
+            self._reloader.retry()
+        elif self._verdict is None:
+            self._introduce()
+
+    def _introduce(self) -> None:
+        """The first start is over when every worker is ready: what they have loaded is as good as proven."""
+        slots = self._server.workers()
+        notes = self._notes()
+        if slots and all(slot.pid in notes and not notes[slot.pid]["held"] and is_ready(slot) for slot in slots):
+            if not any(slot.apps for slot in slots) or self._reloader.state is State.REFUSED:
+                return
+            self._pronounce(set(), done=True)
+            self._watch.serving()
+            interval = self._settings.interval
+            self._journal.info("watching %d files every %g s (stat engine)", len(self._scanner), interval)
+
+    def _notes(self) -> dict[int, Note]:
+        """What each worker wrote down, by pid."""
+        return {note["pid"]: note for _, note in self._heard.values() if note is not None}
+
+    def _begin(self, now: float) -> None:
+        self._began = now
+        self._watch.trying()
+        pending = self._reloader.begin()
+        why = compile_sources(path for path in pending if not os.path.isdir(path))
+        if why is not None:
+            self._refuse(why, {})
+            return
+        plan = self._plan()
+        if plan is None:
+            self._judge(Outcome(None, {path: known_signature(path) for path in self._reloader.service}, 0.0), now)
+            return
+        try:
+            self._rehearsal = Rehearsal(plan, self._files, self._settings.boot_timeout)
+        except OSError as error:
+            self._cannot_try(error, now)
+
+    def _cannot_try(self, error: OSError, now: float) -> None:
+        """No process, no temporary file: that says nothing about the code."""
+        self._rehearsal = None
+        self._again_at = now + _RETRY
+        if not self._told_again:
+            self._told_again = True
+            self._journal.warning("new code cannot be tried, trying again every 5 s: %s", error)
+
+    def _withdraw(self) -> None:
+        rehearsal, self._rehearsal = self._rehearsal, None
+        if rehearsal is not None:
+            rehearsal.withdraw()
+
+    def _judge(self, outcome: Outcome, now: float) -> None:
+        for path, found in outcome.loaded.items():
+            self._scanner.watch(path, found)
+            self._reloader.tried(path, self._digests.at(path, found))
+        if outcome.refused is not None:
+            self._refuse(outcome.refused, outcome.loaded)
+        elif self._reloader.outdated():
+            # Saved while it was being imported: what was proven is not what is on disk.
+            self._begin(now)
+        else:
+            pending = self._reloader.proven()
+            forget_bytecode(pending)
+            self._pronounce(pending, done=False)
+
+    def _refuse(self, why: Refused, loaded: Any) -> None:
+        news = self._reloader.refused(why)
+        self._watch.refused(why, loaded)
+        self._ledger.write(_REFUSAL, dataclasses.asdict(why))
+        if news:
+            self._asked_at = None
+            serves = self._verdict is not None or any(slot.apps for slot in self._server.workers())
+            self._journal.refusal(_REFUSED if serves else _BROKEN_START, why)
+
+    def _pronounce(self, pending: set[str], *, done: bool) -> None:
+        """Write down what is good from now on; the gates open."""
+        files: Loaded = {path: (known_signature(path), digest) for path, digest in self._reloader.service.items()}
+        self._verdict = {
+            "began": self._began or time.monotonic(),
+            "asked": self._asked_at or self._began,
+            "files": written(files),
+            "changed": sorted(pending),
+            "done": done,
+        }
+        self._ledger.write(VERDICT, self._verdict)
+        self._ledger.remove(_REFUSAL)
+
+    def _switch(self, now: float) -> None:
+        verdict = self._verdict
+        assert verdict is not None
+        if not self._exchange.step(verdict, self._notes(), now):
+            return
+        self._verdict = {**verdict, "done": True}
+        self._ledger.write(VERDICT, self._verdict)
+        self._reloader.switched()
+        self._watch.serving()
+        seconds, self._asked_at = time.monotonic() - (self._asked_at or now), None
+        changed = verdict["changed"]
+        count = len(self._server.workers())
+        if changed:
+            text = "reloaded in %.2f s: %s; %d worker" + ("s" if count != 1 else "")
+            self._journal.info(text, seconds, self._journal.names(changed), count)
+
+
+def _refused(note: Note) -> Refused:
+    return Refused(**{**note, "files": tuple(note["files"])})

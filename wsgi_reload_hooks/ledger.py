@@ -1,0 +1,168 @@
+"""What the workers of one uWSGI master tell each other: small JSON notes in a private folder, and one lock.
+
+uWSGI forks workers from a master that, under lazy-apps, has nothing of ours in it: no pipe can be inherited. So what
+must outlive a worker lies here: what each worker has loaded, what was proven last, and who leads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from typing import Any, Optional
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover
+    fcntl = None  # type: ignore[assignment]
+
+_LOCK = "leader.lock"
+_FOLDER = "wsgi-reload-hooks"
+
+Note = dict[str, Any]
+Stamp = Optional[tuple[int, int]]
+
+
+class Ledger:
+    """The folder of the server whose master has the pid *master*.
+
+    Raises OSError where no private folder can be had; its text says what to do.
+    """
+
+    def __init__(self, master: int) -> None:
+        self._base = _private_base()
+        self._folder = os.path.join(self._base, f"uwsgi-{master}-{_birth(master)}")
+        self._lock = -1
+        self._sweep()
+        _make_private(self._folder)
+
+    def write(self, name: str, note: Note) -> None:
+        """Put *note* in the place of the one of that *name*, at once. Raises OSError (a full disk)."""
+        path = os.path.join(self._folder, name)
+        try:
+            _write_atomically(path, note)
+        except FileNotFoundError:
+            # Somebody has cleaned temporary folders.
+            _make_private(self._folder)
+            _write_atomically(path, note)
+
+    def read(self, name: str) -> Optional[Note]:
+        """The note of that *name*, or None."""
+        try:
+            with open(os.path.join(self._folder, name), "rb") as file:
+                note = json.loads(file.read())
+        except (OSError, ValueError):
+            return None
+        return note if isinstance(note, dict) else None
+
+    def stamp(self, name: str) -> Stamp:
+        """Something that differs whenever the note of that *name* is another one; None where there is none."""
+        try:
+            status = os.stat(os.path.join(self._folder, name))
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
+    def remove(self, name: str) -> None:
+        """Remove the note of that *name*, if there is one."""
+        try:
+            os.unlink(os.path.join(self._folder, name))
+        except OSError:
+            pass
+
+    def lead(self) -> bool:
+        """Whether this process leads from now on. It does until it ends: then the kernel gives the lock away.
+
+        A record lock, not `flock`: what the application forks does not inherit it.
+        """
+        if self._lock >= 0:
+            return True
+        lock = os.open(os.path.join(self._folder, _LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            return False
+        self._lock = lock
+        return True
+
+    def resign(self) -> None:
+        """Let another process lead."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def clear(self) -> None:
+        """The server is gone: remove the folder."""
+        _remove_folder(self._folder)
+        try:
+            os.rmdir(self._base)
+        except OSError:
+            pass
+
+    def _sweep(self) -> None:
+        """Remove what servers left that were killed."""
+        for name in os.listdir(self._base):
+            server, _, rest = name.partition("-")
+            pid, _, birth = rest.partition("-")
+            if server == "uwsgi" and pid.isdigit() and _birth(int(pid)) != birth:
+                _remove_folder(os.path.join(self._base, name))
+
+
+def _private_base() -> str:
+    """A folder of this user's alone: in ``XDG_RUNTIME_DIR`` where that is his, else in the folder for temporary files."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime) and _is_private(runtime):
+        base = os.path.join(runtime, _FOLDER)
+    else:
+        base = os.path.join(tempfile.gettempdir(), f"{_FOLDER}-{os.geteuid()}")
+    _make_private(base)
+    return base
+
+
+def _make_private(folder: str) -> None:
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if not _is_private(folder):
+        raise PermissionError(f"{folder} is not a folder that belongs to this user alone: remove it")
+
+
+def _is_private(folder: str) -> bool:
+    try:
+        status = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+
+
+def _write_atomically(path: str, note: Note) -> None:
+    sibling = f"{path}.{os.getpid()}"
+    file = os.open(sibling, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(file, "wb") as stream:
+        stream.write(json.dumps(note).encode())
+    os.replace(sibling, path)
+
+
+def _remove_folder(folder: str) -> None:
+    try:
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+    except OSError:
+        pass
+
+
+def _birth(pid: int) -> str:
+    """When the process was started, in the kernel's own words: a pid alone may have been somebody else's before."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return "gone"
+    except PermissionError:
+        pass
+    return ""

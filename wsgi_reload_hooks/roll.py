@@ -1,0 +1,156 @@
+"""How proven code gets into service under uWSGI: worker after worker where each loads for itself, else all anew at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+
+from .ledger import Ledger, Note
+from .scanner import UNKNOWN
+from .station import understood
+from .uwsgi_server import Server, Slot, has_ended, is_ready
+
+_RESPAWNS = "respawns"
+_FINISHING = 2.0
+_MERCY = 60.0
+_LONG_REQUEST = 0.3
+_QUIET_AT_MOST = 10.0
+_UNHEARD = 5.0
+# uWSGI's master sleeps two seconds when it has respawned more workers than it has, each within this time of the last.
+_CHAIN = 2.1
+
+
+class Exchange:
+    """Puts a verdict into service, a `step` at a time. *signal_number* wakes the master."""
+
+    def __init__(self, server: Server, ledger: Ledger, signal_number: int) -> None:
+        self._server = server
+        self._ledger = ledger
+        self._signal = signal_number
+        self._sent: dict[int, float] = {}
+        # How many workers the master has forked again, how many of them in a row, and when it did last.
+        self._respawns: Note = ledger.read(_RESPAWNS) or {"total": 0, "chain": 1, "at": time.monotonic()}
+        self._asked_at = self._waiting_since = 0.0
+        self._busy: dict[int, tuple[int, float]] = {}
+
+    def is_behind(self, note: Note, verdict: Note) -> bool:
+        """Whether the worker of this *note* loaded something else than what the *verdict* is about."""
+        if note["held"] or note["began"] >= verdict["began"]:
+            return False
+        loaded, proven = understood(note["files"]), understood(verdict["files"])
+        if any(path not in loaded for path in verdict["changed"]):
+            return True
+        return any(
+            (path in proven and proven[path][1] != digest) or digest == UNKNOWN for path, (_, digest) in loaded.items()
+        )
+
+    def step(self, verdict: Note, notes: Mapping[int, Note], now: float) -> bool:
+        """Do what can be done now; whether every worker has the new code and is ready.
+
+        *notes*: what each worker wrote down, by pid.
+        """
+        slots = self._server.workers()
+        self._count_respawns(slots, now)
+        self._sent = {pid: at for pid, at in self._sent.items() if any(slot.pid == pid for slot in slots)}
+        if any(has_ended(slot.pid) for slot in slots):
+            self._server.wake(self._signal)
+            return False
+        behind = [
+            slot
+            for slot in slots
+            if slot.pid in self._sent or slot.pid not in notes or self.is_behind(notes[slot.pid], verdict)
+        ]
+        # Without its own note a worker may be so young that it still has the master's handlers.
+        waiting = [slot for slot in slots if slot.pid not in notes or notes[slot.pid]["held"] or not is_ready(slot)]
+        if not behind and not waiting:
+            return bool(slots)
+        if self._must_execute(verdict, notes):
+            self._execute(slots, waiting, now)
+        else:
+            self._roll(slots, behind, waiting, now)
+        return False
+
+    # -- worker after worker -----------------------------------------------------------------------------------------
+
+    def _roll(self, slots: list[Slot], behind: list[Slot], waiting: list[Slot], now: float) -> None:
+        self._end_the_endless(now)
+        # To HUP a worker that is still loading would be its end, or worse: nobody while anybody loads.
+        if any(slot.pid not in self._sent for slot in waiting):
+            return
+        finishing = {pid for pid, sent in self._sent.items() if now - sent > _FINISHING}
+        fresh = [slot for slot in slots if slot not in behind]
+        under_way = len(self._sent) - len(finishing)
+        at_once = max(1, len(slots) // 2) if fresh else 1
+        serving = len(slots) - len(self._sent)
+        rest = [slot for slot in behind if slot.pid not in self._sent]
+        # Idle ones first, the one that does this last.
+        rest.sort(key=lambda slot: (slot.pid == os.getpid(), slot.busy))
+        for slot in rest:
+            if under_way >= at_once or (len(slots) > 1 and serving <= len(slots) // 2) or self._would_choke(now):
+                return
+            if slot.pid == os.getpid() and under_way:
+                return
+            self._sent[slot.pid] = now
+            under_way += 1
+            serving -= 1
+            try:
+                os.kill(slot.pid, signal.SIGHUP)
+            except ProcessLookupError:
+                continue
+
+    def _end_the_endless(self, now: float) -> None:
+        """What uWSGI does to a worker that does not end on a reload of its own."""
+        mercy = float(self._server.option("worker-reload-mercy") or self._server.option("reload-mercy") or _MERCY)
+        for pid, sent in self._sent.items():
+            if now - sent > mercy:
+                self._sent[pid] = now
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+    def _count_respawns(self, slots: list[Slot], now: float) -> None:
+        known = self._respawns
+        new = sum(slot.respawns for slot in slots) - known["total"]
+        if new:
+            chain = known["chain"] if now - known["at"] < _CHAIN else 0
+            self._respawns = {"total": known["total"] + new, "chain": chain + max(0, new), "at": now}
+            self._ledger.write(_RESPAWNS, self._respawns)
+
+    def _would_choke(self, now: float) -> bool:
+        """Whether one more would have the master sleep."""
+        allowed = int(self._server.option("processes") or self._server.option("workers") or 1)
+        chain = self._respawns["chain"] if now - self._respawns["at"] < _CHAIN else 0
+        return bool(chain + len(self._sent) > allowed)
+
+    # -- all anew ----------------------------------------------------------------------------------------------------
+
+    def _must_execute(self, verdict: Note, notes: Mapping[int, Note]) -> bool:
+        """Whether a rolled worker would come back with old code, or only part of the server would be new."""
+        if not self._server.lazy or self._server.option("mule") is not None or self._server.option("mules") is not None:
+            return True
+        if self._server.option("spooler") is not None or self._server.has_moved():
+            return True
+        inherited = {path for note in notes.values() for path in note["inherited"]}
+        return bool(inherited & set(verdict["changed"]))
+
+    def _execute(self, slots: list[Slot], waiting: list[Slot], now: float) -> None:
+        self._waiting_since = self._waiting_since or now
+        if waiting or (self._asked_at and now - self._asked_at < _UNHEARD):
+            return
+        if self._has_long_request(slots, now) and now - self._waiting_since < _QUIET_AT_MOST:
+            return
+        self._asked_at = now
+        self._server.reload()
+
+    def _has_long_request(self, slots: list[Slot], now: float) -> bool:
+        """Whether a worker is at the same request for some time: all the others would wait for it."""
+        busy = {}
+        for slot in slots:
+            if slot.busy:
+                requests, since = self._busy.get(slot.pid, (slot.requests, now))
+                busy[slot.pid] = (requests, since) if requests == slot.requests else (slot.requests, now)
+        self._busy = busy
+        return any(now - since > _LONG_REQUEST for _, since in busy.values())

@@ -1,0 +1,180 @@
+"""A uWSGI worker's own part: what it has loaded, the gate before it loads, and what it says when it cannot.
+
+Without lazy-apps the master does the loading, and its workers inherit the result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, Callable, Optional
+
+from .files import Files, loaded_files
+from .imports import ImportWitness
+from .ledger import Ledger, Note
+from .proof import Refused
+from .rehearsal import Target
+from .scanner import MISSING, Digest, Digests, Signature, known_signature
+
+VERDICT = "verdict"
+"""The note of what was proven last."""
+TROUBLE = "trouble"
+"""The note of code that did not load though it was let in."""
+_LOOK = 0.02
+
+Loaded = dict[str, tuple[Optional[Signature], Digest]]
+
+
+def worker_note(number: int) -> str:
+    """The name of a worker's own note."""
+    return f"worker-{number}"
+
+
+def written(files: Loaded) -> dict[str, Any]:
+    """*files* as a note has them."""
+    return {path: [found, digest.hex()] for path, (found, digest) in files.items()}
+
+
+def understood(files: dict[str, Any]) -> Loaded:
+    """The files of a note."""
+    return {
+        path: (None if found is None else Signature(*found), bytes.fromhex(digest))
+        for path, (found, digest) in files.items()
+    }
+
+
+def differing(files: Loaded, digests: Digests) -> list[str]:
+    """Which of *files* have another content on disk by now."""
+    return [
+        path
+        for path, (found, digest) in files.items()
+        if (found is None or known_signature(path) != found) and digests.now(path) != digest
+    ]
+
+
+class Station:
+    """Notes what this process loads, from before its application on."""
+
+    def __init__(self, files: Files, ledger: Ledger, targets: Iterable[Target]) -> None:
+        self.began = time.monotonic()
+        self.number = 0
+        self._files = files
+        self._ledger = ledger
+        self._targets = tuple(targets)
+        self._digests = Digests()
+        self._loaded: Loaded = {}
+        self._inherited: list[str] = []
+        self._changed: set[str] = set()
+        self._news = True
+
+    def watch_imports(self) -> None:
+        """Note each file of ours from now on, and those that are loaded already."""
+        self._inherited = [path for path in loaded_files() if self._files.ours(path)]
+        for path in self._inherited:
+            self._saw(path, known_signature(path))
+        ImportWitness(self._files.ours, self._saw, self._changed).install()
+
+    def pass_gate(self, held: Callable[[], float]) -> None:
+        """Wait until what is on disk is what was proven, or nothing was proven yet.
+
+        *held* is called while it is not, and returns the seconds until the next look.
+        """
+        told = False
+        while self.must_wait():
+            if not told:
+                told = True
+                self._write(held=True)
+            time.sleep(held())
+        verdict = self._ledger.read(VERDICT)
+        if verdict is not None:
+            self._changed.update(verdict["changed"])
+        self.began = time.monotonic()
+        # uWSGI reads a target that is a file by itself: no import is seen.
+        for target in self._targets:
+            if target.kind == "file":
+                path = os.path.abspath(target.name)
+                self._saw(path, known_signature(path))
+
+    def must_wait(self) -> bool:
+        """Whether what is on disk is not known to load."""
+        verdict, trouble = self._ledger.read(VERDICT), self._ledger.read(TROUBLE)
+        proven_at = verdict["began"] if verdict is not None else 0.0
+        if trouble is not None and trouble["at"] > proven_at:
+            return True
+        return verdict is not None and bool(differing(understood(verdict["files"]), self._digests))
+
+    def settle(self, number: int) -> None:
+        """This process is worker *number* from now on."""
+        self.number = number
+        self._news = True
+        self.tell()
+
+    def tell(self) -> None:
+        """Write down what is new."""
+        if self._news:
+            self._news = False
+            self._write()
+
+    def leave(self) -> None:
+        """This worker ends: nobody is to count on it."""
+        self._ledger.remove(worker_note(self.number))
+
+    def in_trouble(self, why: Refused) -> None:
+        """What was let in does not load in this process."""
+        note = {"at": time.monotonic(), "why": dataclasses.asdict(why), "files": written(self._loaded.copy())}
+        self._ledger.write(TROUBLE, note)
+        self._write(held=True)
+
+    def is_about_targets(self, error: BaseException) -> bool:
+        """Whether *error* came from loading an application, not from another thing that uWSGI was told to import."""
+        if any(target.kind not in ("module", "file") for target in self._targets):
+            return True
+        modules = {target.name for target in self._targets if target.kind == "module"}
+        if isinstance(error, ImportError) and error.name in {*modules, *(name.partition(".")[0] for name in modules)}:
+            return True
+        places = {os.path.abspath(target.name) for target in self._targets if target.kind == "file"}
+        for name in modules:
+            parts = name.split(".")
+            for count in range(1, len(parts) + 1):
+                stem = os.sep + os.path.join(*parts[:count])
+                places |= {f"{stem}.py", os.path.join(stem, "__init__.py")}
+        first = _first_file(error)
+        return first is not None and any(first.endswith(place) for place in places)
+
+    def _saw(self, path: str, found: Optional[Signature]) -> None:
+        self._loaded[path] = found, self._digests.at(path, found) if found is not None else MISSING
+        self._news = True
+
+    def _write(self, *, held: bool = False) -> None:
+        note: Note = {
+            "pid": os.getpid(),
+            "began": self.began,
+            "held": held,
+            "inherited": self._inherited,
+            "files": written(self._loaded.copy()),
+        }
+        self._ledger.write(worker_note(self.number), note)
+
+
+def _first_file(error: BaseException) -> Optional[str]:
+    """The file whose loading raised *error*: the outermost, or the one that cannot be compiled."""
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if not name.startswith("<") and name != __file__:
+            return os.path.abspath(name)
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and error.filename:
+        return os.path.abspath(error.filename)
+    return None
+
+
+def hidden_folders() -> list[str]:
+    """Whose frames are left out of a traceback: importlib's and ours."""
+    import importlib
+
+    modules = (importlib.__file__, __file__)
+    return [os.path.dirname(os.path.abspath(each)) for each in modules if each] + [os.path.join(sys.prefix, "bin")]

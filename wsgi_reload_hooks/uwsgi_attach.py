@@ -1,0 +1,284 @@
+"""How the hooks get into uWSGI: what is done where this package is imported, before any application is loaded.
+
+Under lazy-apps that is every worker, at each respawn; else it is the master, whose workers are told at their fork.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import time
+from types import TracebackType
+from typing import Optional
+
+from . import uwsgi_checks
+from .files import Files, printable
+from .journal import PREFIX, Journal
+from .leader import Leader
+from .ledger import Ledger
+from .native import Native
+from .proof import Refused
+from .rehearsal import Plan
+from .roll import Exchange
+from .settings import Settings, SettingsError
+from .station import Station, hidden_folders
+from .targets import NoInterpreter, interpreter, targets
+from .uwsgi_server import Server, catches_hangup, has_ended
+
+_HEARTBEAT = 1
+_LOADING = 0.02
+_RETRY = 5.0
+_STRAGGLING = 3.0
+
+
+def start() -> None:
+    """Take part in this uWSGI. Says one line and does nothing where that cannot be."""
+    server = Server()
+    if server.master == 0:
+        server.log.error(PREFIX + "they need the master process, saves are not served: start uWSGI with --master")
+        return
+    try:
+        settings = Settings.load()
+        if settings.enabled:
+            Hooks(server, settings).start()
+    except SettingsError as error:
+        server.log.error(PREFIX + "%s; saves are not served", printable(str(error)))
+    except OSError as error:
+        server.log.error(PREFIX + "%s; saves are not served", printable(str(error)))
+
+
+class Hooks:
+    """What this process does for reloading.
+
+    Raises OSError where there is no private folder to be had.
+    """
+
+    def __init__(self, server: Server, settings: Settings) -> None:
+        self._server = server
+        self._settings = settings
+        self._files = Files(settings)
+        self._journal = Journal(server.log, self._files)
+        self._ledger = Ledger(server.master)
+        self._targets, self._complaints = targets(server.options(), 0)
+        self._command: Optional[tuple[str, ...]] = None
+        self._station = Station(self._files, self._ledger, self._targets)
+        self._leader: Optional[Leader] = None
+        self._native = Native()
+        self._signal = 0
+        self._pid = os.getpid()
+        self._watching = 0
+        self._loading = True
+        self._theirs_excepthook = sys.excepthook
+
+    def start(self) -> None:
+        """Before the application is loaded."""
+        first = self._server.number() == 0 or self._is_first_life()
+        self._signal = self._server.take_signal()
+        self._station.watch_imports()
+        sys.excepthook = self._raised
+        atexit.register(self._ends)
+        executable = self._server.mend_binary_path()
+        if self._server.number() == 0:
+            self._server.beat(self._signal, self._beat, _HEARTBEAT)
+            self._server.after_fork(self._forked)
+        else:
+            # uWSGI forks a worker with the master's handlers, and has it ignore HUP after a reload of its own: until
+            # it sets its own ones, when the application is loaded, a signal is to end this process and nothing else.
+            for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, signal.SIG_DFL)
+            self._server.beat(self._signal, self._beat, _HEARTBEAT if first and self._server.number() == 1 else 0)
+            self._begin_watching()
+        if first and self._server.number() < 2 and not self._server.was_reloaded:
+            for line in (*self._complaints, *uwsgi_checks.complaints(self._server, executable)):
+                self._journal.warning("%s", line)
+        self._station.pass_gate(self._drive)
+        if self._server.number() == 0:
+            self._stop_leading()
+        else:
+            self._station.settle(self._server.number())
+
+    def _is_first_life(self) -> bool:
+        mine = next((slot for slot in self._server.workers() if slot.pid == os.getpid()), None)
+        return mine is None or mine.respawns == 0
+
+    # -- the watching thread -----------------------------------------------------------------------------------------
+
+    def _forked(self) -> None:
+        """A worker was forked from the master that has loaded the application."""
+        number = self._server.number()
+        if number == 0:
+            # A mule or a spooler.
+            return
+        self._pid = os.getpid()
+        self._loading = False
+        if sys.excepthook == self._raised:
+            sys.excepthook = self._theirs_excepthook
+        self._leader = None
+        self._station.settle(number)
+        self._begin_watching()
+
+    def _begin_watching(self) -> None:
+        if self._server.has_threads and self._watching != os.getpid():
+            self._watching = os.getpid()
+            self._native = Native()
+            self._native.start_thread(self._watch, ())
+
+    def _watch(self) -> None:
+        # Signals are for the main thread: a handler of uWSGI's may end the process where it stands.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while True:
+            self._native.sleep(self._turn())
+
+    def _turn(self) -> float:
+        """One turn of watching. The seconds until the next."""
+        try:
+            if self._loading:
+                self._look_after_load()
+            self._station.tell()
+            if self._leader is None:
+                if not self._ledger.lead():
+                    return min(self._settings.interval / 2, _LOADING if self._loading else 1.0)
+                self._leader = self._make_leader()
+            pause = self._leader.step()
+        except Exception as error:
+            # Whatever we did wrong: the server is worth more than a reload.
+            self._journal.failure("an error in the hooks themselves, the server goes on; please report it", error)
+            self._stop_leading()
+            return _RETRY
+        return min(pause, _LOADING) if self._loading else pause
+
+    def _make_leader(self) -> Leader:
+        exchange = Exchange(self._server, self._ledger, self._signal)
+        return Leader(self._server, self._settings, self._files, self._ledger, self._plan, exchange)
+
+    def _stop_leading(self) -> None:
+        leader, self._leader = self._leader, None
+        if leader is not None:
+            leader.close()
+        self._ledger.resign()
+
+    def _drive(self) -> float:
+        """Held at the gate: where no thread watches, this one does."""
+        if self._watching == os.getpid():
+            return _LOADING
+        return self._turn()
+
+    def _beat(self, number: int) -> None:
+        """uWSGI's timer, in any worker that is idle."""
+        self._begin_watching()
+        if not self._server.has_threads and self._server.number():
+            self._server.no_harakiri()
+            while self._turn() < self._settings.interval / 2:
+                self._native.sleep(_LOADING)
+
+    def _plan(self) -> Optional[Plan]:
+        if not self._targets or not self._settings.rehearse:
+            return None
+        if self._command is None:
+            try:
+                self._command = interpreter()
+            except NoInterpreter as error:
+                self._targets = ()
+                self._journal.warning("%s; until then new code is compiled, not rehearsed", error)
+                return None
+        return Plan(
+            command=self._command,
+            path=tuple(sys.path),
+            folder=os.getcwd(),
+            root=self._files.root,
+            targets=self._targets,
+            environ=dict(os.environ),
+            modules={"uwsgi": self._server.stand_in()},
+            argv=tuple(sys.argv),
+        )
+
+    # -- code that does not load ---------------------------------------------------------------------------------------
+
+    def _look_after_load(self) -> None:
+        """Whether uWSGI is done with loading, and has an application to show for it."""
+        mine = next((slot for slot in self._server.workers() if slot.pid == os.getpid()), None)
+        if mine is None or not (catches_hangup(os.getpid()) or mine.apps):
+            return
+        self._loading = False
+        if sys.excepthook == self._raised:
+            sys.excepthook = self._theirs_excepthook
+        if self._targets and not mine.apps and self._server.lazy:
+            self._station.in_trouble(Refused("uWSGI found no application in it", self._targets[0].name))
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    def _raised(self, kind: type[BaseException], error: BaseException, trace: Optional[TracebackType]) -> None:
+        """In the place of `sys.excepthook`, which uWSGI calls for what an import raised, before it gives up."""
+        if not self._loading or catches_hangup(os.getpid()) or not self._station.is_about_targets(error):
+            self._theirs_excepthook(kind, error, trace)
+            return
+        self._hold(Refused.from_exception(error, hidden_folders(), self._files.ours))
+
+    def _hold(self, why: Refused) -> None:
+        """This process has half an application: it waits for the repair, and makes place for one that loads it."""
+        self._station.in_trouble(why)
+        while self._station.must_wait():
+            time.sleep(self._drive())
+        self._give_place()
+
+    def _give_place(self) -> None:
+        self._stop_leading()
+        if self._server.number():
+            # The master forks the next one, which loads the repaired code.
+            self._leave_straggler()
+            os._exit(1)
+        self._server.execute_again()
+
+    def _ends(self) -> None:
+        """The process ends in an orderly way."""
+        if os.getpid() != self._pid:
+            # Something that the application forked.
+            return
+        number = self._server.number()
+        if self._loading and not catches_hangup(os.getpid()):
+            # It has loaded nothing: sys.exit() in an import, or uWSGI gives up because of need-app.
+            self._hold(Refused("the import ended the process"))
+        self._stop_leading()
+        if number == 0:
+            self._ledger.clear()
+            return
+        self._station.leave()
+        self._leave_straggler()
+
+    def _leave_straggler(self) -> None:
+        """Outlive the worker by a moment: uWSGI's master would find it up to a second later, and cleans nothing up."""
+        number, ended = self._server.number(), os.getpid()
+        if os.fork() == 0:
+            try:
+                self._straggle(number, ended)
+            finally:
+                os._exit(0)
+
+    def _straggle(self, number: int, ended: int) -> None:
+        while os.getppid() == ended:
+            time.sleep(0.001)
+        self._server.wake(self._signal)
+        _close_files()
+        until = time.monotonic() + _STRAGGLING
+        while time.monotonic() < until and not has_ended(self._server.master):
+            if any(slot.number == number and slot.pid != ended for slot in self._server.workers()):
+                return
+            time.sleep(0.002)
+        if has_ended(self._server.master):
+            self._ledger.clear()
+
+
+def _close_files() -> None:
+    """Nobody is to wait for a connection to end, or for a port to be free, because of this process."""
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        os.closerange(3, 1024)
+        return
+    for name in names:
+        if int(name) > 2:
+            try:
+                os.close(int(name))
+            except OSError:
+                continue

@@ -1,11 +1,22 @@
-"""A code reloader that WSGI servers can leave on: hooks for gunicorn, and the scanner they share.
+"""A code reloader for WSGI servers that one dares to leave on. Importing it needs no server and starts nothing."""
 
-Importing this package needs no server and starts nothing.
-"""
+from __future__ import annotations
 
-from .classic import FILE_MODIFIED, I18N_MODIFIED, code_changed
-from .settings import Settings, SettingsError
-from .watcher import watch
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["FILE_MODIFIED", "I18N_MODIFIED", "Settings", "SettingsError", "code_changed", "watch"]
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .classic import FILE_MODIFIED, I18N_MODIFIED, code_changed
+    from .settings import Settings, SettingsError
+    from .watcher import watch
+
+
+def __getattr__(name: str) -> Any:
+    """Each name when it is asked for: in a worker of uWSGI there is something to be done before all imports."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import classic, settings, watcher
+
+    return next(getattr(module, name) for module in (classic, settings, watcher) if hasattr(module, name))

@@ -70,6 +70,7 @@ class Leader:
         self._began = self._look_at = self._retry_at = 0.0
         self._asked_at: Optional[float] = None
         self._again_at = 0.0
+        self._troubles = 0
         self._held = self._told_again = False
         self._take_over()
 
@@ -163,7 +164,13 @@ class Leader:
         nothing_serves = self._verdict is None and not any(slot.apps for slot in self._server.workers())
         if nothing_serves:
             self._reloader.failed_start({path: digest for path, (_, digest) in understood(trouble["files"]).items()})
-        self._retry_at = now + _RETRY
+        # At once the first time: what was in the way may be gone already.
+        self._retry_at = now + _RETRY * bool(self._troubles)
+        self._troubles += 1
+        if why.path is None and self._troubles == 1:
+            # Nobody knows where: a rehearsal will tell.
+            self._reloader.retry()
+            return
         news = self._reloader.refused(why)
         self._watch.refused(why, trouble["files"])
         if news:
@@ -193,6 +200,7 @@ class Leader:
             # Taken back while it was being tried.
             self._withdraw()
         elif self._rehearsal is not None:
+            self._exchange.look(now)
             try:
                 outcome = self._rehearsal.poll()
             except OSError as error:
@@ -299,6 +307,7 @@ class Leader:
         assert verdict is not None
         if not self._exchange.step(verdict, self._notes(), now):
             return
+        self._troubles = 0
         self._verdict = {**verdict, "done": True}
         self._ledger.write(VERDICT, self._verdict)
         self._reloader.switched()

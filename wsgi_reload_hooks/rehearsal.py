@@ -15,7 +15,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import IO, Any, Optional
 
 from .files import Files
 from .native import Native
@@ -35,6 +35,15 @@ _TAIL = 8192
 _FRAME = re.compile(r'^ +File "([^"<]+)", line (\d+)', re.MULTILINE)
 _TAIL_LINES = 12
 _LINE_AT_MOST = 500
+
+
+def scratch_file() -> IO[bytes]:
+    """An unbuffered file without a name, in memory where the system has such: a process may be killed at any moment, and
+    even to look for a folder for temporary files makes one. Raises OSError.
+    """
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("rehearsal"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,11 +218,11 @@ class _Child:
         self._status: Optional[int] = None
         self._lifeline = -1
         held: list[int] = []
-        with tempfile.TemporaryFile() as plan:
+        with scratch_file() as plan:
             plan.write(note)
             plan.seek(0)
-            self._told = tempfile.TemporaryFile()  # noqa: SIM115
-            self._output = tempfile.TemporaryFile()  # noqa: SIM115
+            self._told = scratch_file()
+            self._output = scratch_file()
             try:
                 reading, self._lifeline = os.pipe()
                 held.append(reading)

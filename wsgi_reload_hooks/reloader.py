@@ -43,7 +43,7 @@ class Reloader:
         self._debug = debug
         self._loaded: set[str] = set()
         self._listed: set[str] = set()
-        self._told: Optional[Refused] = None
+        self._told: Optional[tuple[str, Optional[str], Optional[int]]] = None
         self._nothing_serves = False
 
     def serves(self, path: str, content: Digest) -> None:
@@ -139,7 +139,9 @@ class Reloader:
 
     def news(self, why: Refused) -> bool:
         """Whether this refusal has not been told yet. It counts as told from now on."""
-        news, self._told = self._told != why, why
+        # Not its traceback: who met it matters to that.
+        told = (why.reason, why.path, why.line)
+        news, self._told = self._told != told, told
         return news
 
     def failed_start(self, loaded: Mapping[str, Digest]) -> None:

@@ -18,8 +18,10 @@ _MERCY = 60.0
 _LONG_REQUEST = 0.3
 _QUIET_AT_MOST = 10.0
 _UNHEARD = 5.0
-# uWSGI's master sleeps two seconds when it has respawned more workers than it has, each within this time of the last.
-_CHAIN = 2.1
+# uWSGI's master sleeps two seconds when it has respawned more workers than it has in a row: each not later than in the
+# second of the clock after that of the last.
+_ROW = 1
+_CLOCKS_APART = 0.05
 
 
 class Exchange:
@@ -31,9 +33,10 @@ class Exchange:
         self._signal = signal_number
         self._sent: dict[int, float] = {}
         # How many workers the master has forked again, how many of them in a row, and when it did last.
-        self._respawns: Note = ledger.read(_RESPAWNS) or {"total": 0, "chain": 1, "at": time.monotonic()}
+        self._respawns: Note = ledger.read(_RESPAWNS) or {"total": 0, "row": 1, "at": time.time()}
         self._asked_at = self._waiting_since = 0.0
         self._busy: dict[int, tuple[int, float]] = {}
+        self._looking_since = 0.0
 
     def is_behind(self, note: Note, verdict: Note) -> bool:
         """Whether the worker of this *note* loaded something else than what the *verdict* is about."""
@@ -52,7 +55,7 @@ class Exchange:
         *notes*: what each worker wrote down, by pid.
         """
         slots = self._server.workers()
-        self._count_respawns(slots, now)
+        self._count_respawns(slots)
         self._sent = {pid: at for pid, at in self._sent.items() if any(slot.pid == pid for slot in slots)}
         if any(has_ended(slot.pid) for slot in slots):
             self._server.wake(self._signal)
@@ -65,12 +68,26 @@ class Exchange:
         # Without its own note a worker may be so young that it still has the master's handlers.
         waiting = [slot for slot in slots if slot.pid not in notes or notes[slot.pid]["held"] or not is_ready(slot)]
         if not behind and not waiting:
+            self._waiting_since = 0.0
             return bool(slots)
         if self._must_execute(verdict, notes):
             self._execute(slots, waiting, now)
         else:
             self._roll(slots, behind, waiting, now)
         return False
+
+    def look(self, now: float) -> None:
+        """Look at who is busy with what; to be called now and then before `step`, so that it need not wait to know.
+
+        A worker that is at the same request for some time would have all the others wait for it.
+        """
+        self._looking_since = self._looking_since or now
+        busy = {}
+        for slot in self._server.workers():
+            if slot.busy:
+                requests, since = self._busy.get(slot.pid, (slot.requests, now))
+                busy[slot.pid] = (requests, since) if requests == slot.requests else (slot.requests, now)
+        self._busy = busy
 
     # -- worker after worker -----------------------------------------------------------------------------------------
 
@@ -88,7 +105,7 @@ class Exchange:
         # Idle ones first, the one that does this last.
         rest.sort(key=lambda slot: (slot.pid == os.getpid(), slot.busy))
         for slot in rest:
-            if under_way >= at_once or (len(slots) > 1 and serving <= len(slots) // 2) or self._would_choke(now):
+            if under_way >= at_once or (len(slots) > 1 and serving <= len(slots) // 2) or self._would_choke():
                 return
             if slot.pid == os.getpid() and under_way:
                 return
@@ -111,19 +128,24 @@ class Exchange:
                 except ProcessLookupError:
                     continue
 
-    def _count_respawns(self, slots: list[Slot], now: float) -> None:
+    def _count_respawns(self, slots: list[Slot]) -> None:
         known = self._respawns
         new = sum(slot.respawns for slot in slots) - known["total"]
         if new:
-            chain = known["chain"] if now - known["at"] < _CHAIN else 0
-            self._respawns = {"total": known["total"] + new, "chain": chain + max(0, new), "at": now}
+            self._respawns = {"total": known["total"] + new, "row": self._row() + max(0, new), "at": time.time()}
             self._ledger.write(_RESPAWNS, self._respawns)
 
-    def _would_choke(self, now: float) -> bool:
+    def _row(self) -> int:
+        """How many respawns the next one would come after, as the master counts."""
+        at: float = self._respawns["at"]
+        return int(self._respawns["row"]) if int(time.time() - _CLOCKS_APART) <= int(at) + _ROW else 0
+
+    def _would_choke(self) -> bool:
         """Whether one more would have the master sleep."""
+        if self._server.option("forkbomb-delay") == "0":
+            return False
         allowed = int(self._server.option("processes") or self._server.option("workers") or 1)
-        chain = self._respawns["chain"] if now - self._respawns["at"] < _CHAIN else 0
-        return bool(chain + len(self._sent) > allowed)
+        return self._row() + len(self._sent) > allowed
 
     # -- all anew ----------------------------------------------------------------------------------------------------
 
@@ -140,17 +162,11 @@ class Exchange:
         self._waiting_since = self._waiting_since or now
         if waiting or (self._asked_at and now - self._asked_at < _UNHEARD):
             return
-        if self._has_long_request(slots, now) and now - self._waiting_since < _QUIET_AT_MOST:
+        self.look(now)
+        long = any(now - since > _LONG_REQUEST for _, since in self._busy.values())
+        looked = now - self._looking_since > _LONG_REQUEST or not self._busy
+        if (long or not looked) and now - self._waiting_since < _QUIET_AT_MOST:
             return
         self._asked_at = now
+        self._looking_since = 0.0
         self._server.reload()
-
-    def _has_long_request(self, slots: list[Slot], now: float) -> bool:
-        """Whether a worker is at the same request for some time: all the others would wait for it."""
-        busy = {}
-        for slot in slots:
-            if slot.busy:
-                requests, since = self._busy.get(slot.pid, (slot.requests, now))
-                busy[slot.pid] = (requests, since) if requests == slot.requests else (slot.requests, now)
-        self._busy = busy
-        return any(now - since > _LONG_REQUEST for _, since in busy.values())

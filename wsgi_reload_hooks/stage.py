@@ -109,7 +109,7 @@ class Stage:
         # A server that knows of such tables looks into its own module first.
         for each in (*(vars(module) for module in self._stand_ins), names):
             table = each.get(target["table"])
-            if isinstance(table, dict):
+            if isinstance(table, dict) and table:
                 for key, found in table.items():
                     _check(
                         names.get(found) if isinstance(found, str) else found,

@@ -56,11 +56,12 @@ def differing(files: Loaded, digests: Digests) -> list[str]:
 
 
 class Station:
-    """Notes what this process loads, from before its application on."""
+    """Notes what this process, worker *number* or the master (0), loads: from before its application on."""
 
-    def __init__(self, files: Files, ledger: Ledger, targets: Iterable[Target]) -> None:
+    def __init__(self, number: int, files: Files, ledger: Ledger, targets: Iterable[Target]) -> None:
         self.began = time.monotonic()
-        self.number = 0
+        self.number = number
+        self.has_loaded = False
         self._files = files
         self._ledger = ledger
         self._targets = tuple(targets)
@@ -105,6 +106,16 @@ class Station:
         if trouble is not None and trouble["at"] > proven_at:
             return True
         return verdict is not None and bool(differing(understood(verdict["files"]), self._digests))
+
+    def ended_before(self, number: int) -> bool:
+        """Whether the process that was worker *number* before ended while it was loading code that nobody has proven."""
+        note = self._ledger.read(worker_note(number))
+        return note is not None and not note["loaded"] and not note["held"] and self._ledger.read(VERDICT) is None
+
+    def arrived(self) -> None:
+        """The application is loaded."""
+        self.has_loaded = True
+        self._news = True
 
     def settle(self, number: int) -> None:
         """This process is worker *number* from now on."""
@@ -153,6 +164,7 @@ class Station:
             "pid": os.getpid(),
             "began": self.began,
             "held": held,
+            "loaded": self.has_loaded,
             "inherited": self._inherited,
             "files": written(self._loaded.copy()),
         }

@@ -8,12 +8,11 @@ import os
 import shutil
 import struct
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from .files import Files
-from .rehearsal import Plan, Target, rehearse
+from .rehearsal import Plan, Target, rehearse, scratch_file
 from .settings import ENV_PREFIX, Settings
 
 _DEFAULT = "application"
@@ -172,7 +171,7 @@ def every_option(options: Mapping[str, Any]) -> Optional[list[tuple[str, Optiona
         return None
     base = ctypes.addressof(ctypes.c_char.in_dll(library, "uwsgi"))
     try:
-        with tempfile.TemporaryFile(buffering=0) as file:
+        with scratch_file() as file:
             memory = _Memory(file.fileno())
             for address, count in memory.lists(base, len(options)):
                 every = memory.options(address, count)

@@ -63,7 +63,7 @@ class Hooks:
         self._ledger = Ledger(server.master)
         self._targets, self._complaints = targets(server.options(), 0)
         self._command: Optional[tuple[str, ...]] = None
-        self._station = Station(self._files, self._ledger, self._targets)
+        self._station = Station(server.number(), self._files, self._ledger, self._targets)
         self._leader: Optional[Leader] = None
         self._native = Native()
         self._signal = 0
@@ -84,15 +84,13 @@ class Hooks:
             self._server.beat(self._signal, self._beat, _HEARTBEAT)
             self._server.after_fork(self._forked)
         else:
-            # uWSGI forks a worker with the master's handlers, and has it ignore HUP after a reload of its own: until
-            # it sets its own ones, when the application is loaded, a signal is to end this process and nothing else.
-            for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-                signal.signal(each, signal.SIG_DFL)
             self._server.beat(self._signal, self._beat, _HEARTBEAT if first and self._server.number() == 1 else 0)
             self._begin_watching()
         if first and self._server.number() < 2 and not self._server.was_reloaded:
             for line in (*self._complaints, *uwsgi_checks.complaints(self._server, executable)):
                 self._journal.warning("%s", line)
+        if not first and self._station.ended_before(self._server.number()):
+            self._station.in_trouble(Refused("the import ended the process"))
         self._station.pass_gate(self._drive)
         if self._server.number() == 0:
             self._stop_leading()
@@ -113,6 +111,7 @@ class Hooks:
             return
         self._pid = os.getpid()
         self._loading = False
+        self._station.has_loaded = True
         if sys.excepthook == self._raised:
             sys.excepthook = self._theirs_excepthook
         self._leader = None
@@ -202,6 +201,7 @@ class Hooks:
         if mine is None or not (catches_hangup(os.getpid()) or mine.apps):
             return
         self._loading = False
+        self._station.arrived()
         if sys.excepthook == self._raised:
             sys.excepthook = self._theirs_excepthook
         if self._targets and not mine.apps and self._server.lazy:

@@ -10,11 +10,7 @@ import sys
 import traceback
 from typing import Any, Callable, NamedTuple, Optional
 
-try:
-    import uwsgi
-except ImportError:
-    # Outside of uWSGI: the face says so.
-    uwsgi = None
+import uwsgi
 
 _LINES_AT_MOST = 3000
 # Above the numbers that uWSGI's decorators hand out, which begin at 0.
@@ -172,7 +168,6 @@ class Server:
             "masterpid()": self.master,
             "worker_id()": max(1, self.number()),
             "workers()": [dict(each, apps=[]) for each in uwsgi.workers()],
-            "applications": {},
         }
 
 

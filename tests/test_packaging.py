@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import email
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,7 +13,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
-from harness import MODULE, Gunicorn, Project, patterns
+from harness import HAVE_UWSGI, MODULE, PACKAGE, Gunicorn, Project, Uwsgi, patterns
 
 import wsgi_reload_hooks
 
@@ -20,6 +22,12 @@ README = CHECKOUT / "README.md"
 DEMO = "python3 configs/demo/run.py"
 TESTS = "python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox run"
 LINE = "import wsgi_reload_hooks.gunicorn_conf"
+UWSGI_COMMAND = (
+    "uwsgi --master --lazy-apps --http-socket 127.0.0.1:8000 --processes 4 --module app:app "
+    "--import wsgi_reload_hooks.uwsgi_timer"
+)
+UWSGI_LINE = "import = wsgi_reload_hooks.uwsgi_timer"
+needs_uwsgi = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 
 IMPORT = """
 import signal, sys, threading
@@ -39,6 +47,20 @@ class Installed(Gunicorn):
         super().__init__(project, workers=workers, configuration=MODULE)
         self._command[0] = str(python)
         self._environment.pop("PYTHONPATH", None)
+
+
+class AsDocumented(Uwsgi):
+    """README's command for uWSGI, with a free port; what it imports is not on its path unless it is in the project."""
+
+    def __init__(self, project: Project, *options: str) -> None:
+        super().__init__(project, wait=False)
+        words = shlex.split(UWSGI_COMMAND.replace(":8000", f":{self._port}"))
+        self._command = [self._command[0], *words[1:], *options]
+        self._environment.pop("PYTHONPATH", None)
+
+    def __enter__(self) -> AsDocumented:
+        super().__enter__()
+        return self
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
@@ -138,12 +160,48 @@ def test_from_the_wheel_a_save_is_served_and_a_broken_one_refused(python: Path, 
         server.wait_for_version(project.version)
 
 
+def a_save_is_served_and_a_broken_one_refused(server: AsDocumented) -> None:
+    project = server.project
+    server.wait_for_log(patterns.WATCHING)
+    project.release()
+    server.wait_for_version(project.version)
+    server.wait_for_log(patterns.reloaded(r"app\.py"))
+    good = project.version
+    project.broken(bottom="import no_such_module")
+    server.wait_for_log(patterns.refused("no_such_module"))
+    assert server.version() == good
+    project.release()
+    server.wait_for_version(project.version)
+    server.wait_for_log(patterns.reloaded(r"app\.py"), 2)
+
+
+@needs_uwsgi
+def test_under_uwsgi_from_a_checkout(project: Project) -> None:
+    """README's command in a folder that has the package and the application, installed nowhere."""
+    shutil.copytree(PACKAGE, project.root / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    with AsDocumented(project) as server:
+        a_save_is_served_and_a_broken_one_refused(server)
+
+
+@needs_uwsgi
+def test_under_uwsgi_from_the_wheel(wheel: Path, project: Project, tmp_path: Path) -> None:
+    """README's command with an environment that has the wheel and nothing else."""
+    pytest.importorskip("ensurepip")
+    run(sys.executable, "-m", "venv", tmp_path / "fresh")
+    run(tmp_path / "fresh" / "bin" / "python", "-m", "pip", "install", "-q", wheel)
+    with AsDocumented(project, "--virtualenv", str(tmp_path / "fresh")) as server:
+        a_save_is_served_and_a_broken_one_refused(server)
+
+
 def test_what_the_readme_says_is_what_is_tested() -> None:
     """Its first command is the demo that test_configs.py runs, its second the line of .ci/run; its one line for a
-    configuration of one's own is that of the realistic file."""
+    configuration of one's own is that of the realistic file; so with uWSGI."""
     text = README.read_text()
     assert DEMO in text
     assert TESTS in text
     assert TESTS in (CHECKOUT / ".ci" / "run").read_text()
     assert LINE in text.splitlines()
     assert LINE in (CHECKOUT / "configs" / "gunicorn.conf.py").read_text().splitlines()
+    assert UWSGI_COMMAND in text.splitlines()
+    assert UWSGI_LINE in text.splitlines()
+    assert UWSGI_LINE in (CHECKOUT / "configs" / "uwsgi.ini").read_text().splitlines()

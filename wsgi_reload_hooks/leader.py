@@ -231,6 +231,10 @@ class Leader:
             self._watch.serving()
             interval = self._settings.interval
             self._journal.info("watching %d files every %g s (stat engine)", len(self._scanner), interval)
+            plan = self._plan()
+            if plan is not None and any(target.room for target in plan.targets):
+                # What another interpreter of the worker has loaded, only a rehearsal can tell.
+                self._reloader.retry()
 
     def _notes(self) -> dict[int, Note]:
         """What each worker wrote down, by pid."""

@@ -151,9 +151,12 @@ class Exchange:
 
     def _must_execute(self, verdict: Note, notes: Mapping[int, Note]) -> bool:
         """Whether a rolled worker would come back with old code, or only part of the server would be new."""
-        if not self._server.lazy or self._server.option("mule") is not None or self._server.option("mules") is not None:
-            return True
-        if self._server.option("spooler") is not None or self._server.has_moved():
+        apart = ("mule", "mules", "farm", "spooler")
+        if (
+            not self._server.lazy
+            or self._server.has_moved()
+            or any(self._server.option(name) is not None for name in apart)
+        ):
             return True
         inherited = {path for note in notes.values() for path in note["inherited"]}
         return bool(inherited & set(verdict["changed"]))

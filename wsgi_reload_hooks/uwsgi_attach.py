@@ -23,7 +23,7 @@ from .proof import Refused
 from .rehearsal import Plan
 from .roll import Exchange
 from .settings import Settings, SettingsError
-from .station import Station, hidden_folders
+from .station import VERDICT, Station, hidden_folders
 from .targets import NoInterpreter, interpreter, targets
 from .uwsgi_server import Server, catches_hangup, has_ended
 
@@ -31,6 +31,9 @@ _HEARTBEAT = 1
 _LOADING = 0.02
 _RETRY = 5.0
 _STRAGGLING = 3.0
+_GLANCE = 0.5
+# Longer than the master takes to find a dead worker, and sleeps when it has forked too many.
+_FORGOTTEN = 4.0
 
 
 def start() -> None:
@@ -69,6 +72,7 @@ class Hooks:
         self._signal = 0
         self._pid = os.getpid()
         self._watching = 0
+        self._siblings_seen = self._lonely_since = time.monotonic()
         self._loading = True
         self._theirs_excepthook = sys.excepthook
 
@@ -89,7 +93,7 @@ class Hooks:
         if first and self._server.number() < 2 and not self._server.was_reloaded:
             for line in (*self._complaints, *uwsgi_checks.complaints(self._server, executable)):
                 self._journal.warning("%s", line)
-        if not first and self._station.ended_before(self._server.number()):
+        if not first and self._settings.broken_start == "wait" and self._station.ended_before(self._server.number()):
             self._station.in_trouble(Refused("the import ended the process"))
         self._station.pass_gate(self._drive)
         if self._server.number() == 0:
@@ -136,6 +140,7 @@ class Hooks:
             if self._loading:
                 self._look_after_load()
             self._station.tell()
+            self._end_if_forgotten()
             if self._leader is None:
                 if not self._ledger.lead():
                     return min(self._settings.interval / 2, _LOADING if self._loading else 1.0)
@@ -147,6 +152,21 @@ class Hooks:
             self._stop_leading()
             return _RETRY
         return min(pause, _LOADING) if self._loading else pause
+
+    def _end_if_forgotten(self) -> None:
+        """End where the master waits for this worker, which has not heard that all are to end.
+
+        uWSGI forks a worker with the master's handlers: an INT that comes before ours are in place is lost. Then the
+        siblings are gone, and the master forks no others.
+        """
+        now = time.monotonic()
+        if now - self._siblings_seen < _GLANCE:
+            return
+        self._siblings_seen = now
+        if not self._server.has_dead_sibling():
+            self._lonely_since = now
+        elif now - self._lonely_since > _FORGOTTEN and not self._loading:
+            os.kill(os.getpid(), signal.SIGINT)
 
     def _make_leader(self) -> Leader:
         exchange = Exchange(self._server, self._ledger, self._signal)
@@ -166,6 +186,9 @@ class Hooks:
 
     def _beat(self, number: int) -> None:
         """uWSGI's timer, in any worker that is idle."""
+        if self._pid != os.getpid():
+            # The application has put its own hook in the place of the one that is called after a fork.
+            self._forked()
         self._begin_watching()
         if not self._server.has_threads and self._server.number():
             self._server.no_harakiri()
@@ -204,16 +227,22 @@ class Hooks:
         self._station.arrived()
         if sys.excepthook == self._raised:
             sys.excepthook = self._theirs_excepthook
-        if self._targets and not mine.apps and self._server.lazy:
+        if self._targets and not mine.apps and self._server.lazy and self._settings.broken_start == "wait":
             self._station.in_trouble(Refused("uWSGI found no application in it", self._targets[0].name))
             os.kill(os.getpid(), signal.SIGHUP)
 
     def _raised(self, kind: type[BaseException], error: BaseException, trace: Optional[TracebackType]) -> None:
         """In the place of `sys.excepthook`, which uWSGI calls for what an import raised, before it gives up."""
-        if not self._loading or catches_hangup(os.getpid()) or not self._station.is_about_targets(error):
+        if not self._waits() or not self._station.is_about_targets(error):
             self._theirs_excepthook(kind, error, trace)
             return
         self._hold(Refused.from_exception(error, hidden_folders(), self._files.ours))
+
+    def _waits(self) -> bool:
+        """Whether code that does not load now is something to wait for."""
+        if not self._loading or catches_hangup(os.getpid()):
+            return False
+        return self._settings.broken_start == "wait" or self._ledger.read(VERDICT) is not None
 
     def _hold(self, why: Refused) -> None:
         """This process has half an application: it waits for the repair, and makes place for one that loads it."""
@@ -236,7 +265,7 @@ class Hooks:
             # Something that the application forked.
             return
         number = self._server.number()
-        if self._loading and not catches_hangup(os.getpid()):
+        if self._waits():
             # It has loaded nothing: sys.exit() in an import, or uWSGI gives up because of need-app.
             self._hold(Refused("the import ended the process"))
         self._stop_leading()

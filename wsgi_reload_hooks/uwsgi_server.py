@@ -10,7 +10,11 @@ import sys
 import traceback
 from typing import Any, Callable, NamedTuple, Optional
 
-import uwsgi
+try:
+    import uwsgi
+except ImportError:
+    # Outside of uWSGI: the face has said so.
+    uwsgi = None
 
 _LINES_AT_MOST = 3000
 # Above the numbers that uWSGI's decorators hand out, which begin at 0.
@@ -139,10 +143,16 @@ class Server:
 
     def beat(self, number: int, call: Callable[[int], None], seconds: int) -> None:
         """Have *call* answer the signal *number*; with *seconds* above 0 it comes that often, to any idle worker."""
-        import uwsgidecorators
-
         # uWSGI keeps the address and no reference.
         self._kept = call
+        try:
+            import uwsgidecorators
+        except ImportError:
+            # uWSGI of a distribution in a virtual environment: the decorators are elsewhere.
+            uwsgi.register_signal(number, "", call)
+            if seconds:
+                uwsgi.add_timer(number, seconds)
+            return
         if seconds:
             uwsgidecorators.timer(seconds, signum=number)(call)
         else:
@@ -150,9 +160,24 @@ class Server:
 
     def after_fork(self, call: Callable[[], None]) -> None:
         """Have *call* called in each process that the master forks."""
-        import uwsgidecorators
+        try:
+            import uwsgidecorators
+        except ImportError:
+            theirs = getattr(uwsgi, "post_fork_hook", None)
 
+            def both() -> None:
+                call()
+                if theirs is not None:
+                    theirs()
+
+            uwsgi.post_fork_hook = both
+            return
         uwsgidecorators.postfork(call)
+
+    def has_dead_sibling(self) -> bool:
+        """Whether another worker is gone, or not there yet."""
+        others = [each for each in uwsgi.workers() if each["id"] != self.number() and each["status"] != b"cheap"]
+        return any(each["pid"] == 0 or has_ended(each["pid"]) for each in others)
 
     def no_harakiri(self) -> None:
         """What this worker does now may take longer than a request."""

@@ -1,0 +1,122 @@
+"""A good save goes into service under uWSGI: worker after worker, or all anew at once; no request is lost."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+from harness import HAVE_UWSGI, Project, Uwsgi, patterns, wait_until
+from harness.uwsgi import longest_gap
+
+pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
+
+SAVES = 3
+IMPORT_SECONDS = 0.5
+# What a machine with other things to do may add to one single save.
+NOISE = 1.0
+
+
+def saves_under_load(server: Uwsgi, project: Project, saves: int = SAVES) -> tuple[list[float], list[float]]:
+    """Save so many times, each until all of it is over: the longest gap and the time to the new code, of each."""
+    gaps, delays = [], []
+    with server.load() as load:
+        for number in range(1, saves + 1):
+            before = set(server.workers())
+            saved = project.release()
+            delays.append(load.wait_for(project.version) - saved)
+            load.wait_for_only(project.version)
+            server.wait_log(patterns.RELOADED, number)
+            load.run(20)
+            gaps.append(longest_gap(load, saved))
+            assert not before & set(server.workers())
+    assert load.failed == []
+    assert server.count(patterns.RELOADED) == saves
+    assert server.count(patterns.REFUSED) == 0
+    return gaps, delays
+
+
+def assert_mostly(times: list[float], limit: float) -> None:
+    """Most keep the limit, and none exceeds what a busy machine explains."""
+    assert statistics.median(times) <= limit, times
+    assert max(times) <= limit + NOISE, times
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("router", [False, True], ids=["http-socket", "router"])
+def test_lazy_workers_roll_without_a_gap(router: bool, tmp_path: Path) -> None:
+    """Four lazy workers: no request fails, somebody is always served, the server itself stays what it is."""
+    project = Project(tmp_path / "project", import_seconds=IMPORT_SECONDS)
+    project.release()
+    with Uwsgi(project, router=router) as server:
+        server.wait_log(patterns.WATCHING)
+        gaps, delays = saves_under_load(server, project)
+        assert_mostly(gaps, 0.15)
+        assert_mostly(delays, 2 * IMPORT_SECONDS + 0.6)
+        rolls = [float(found["seconds"]) for found in patterns.find(patterns.RELOADED, server.log)]
+        assert_mostly(rolls, 4 * IMPORT_SECONDS + 1.0)
+        assert server.execs() == 0
+        server.wait_for_workers(4)
+
+
+def test_a_lone_lazy_worker_stalls_for_its_import_only(tmp_path: Path) -> None:
+    """One worker: everybody waits for its import and not a second more."""
+    project = Project(tmp_path / "project", import_seconds=IMPORT_SECONDS, handler_seconds=0.005)
+    project.release()
+    with Uwsgi(project, workers=1) as server:
+        server.wait_log(patterns.WATCHING)
+        gaps, _ = saves_under_load(server, project)
+        assert_mostly(gaps, IMPORT_SECONDS + 0.3)
+        assert server.execs() == 0
+
+
+def test_without_lazy_apps_all_is_executed_anew(tmp_path: Path) -> None:
+    """Not lazy: the binary is executed anew, once a save; everybody waits for the import, no request fails."""
+    project = Project(tmp_path / "project", import_seconds=IMPORT_SECONDS)
+    project.release()
+    with Uwsgi(project, lazy=False) as server:
+        server.wait_log(patterns.WATCHING)
+        gaps, _ = saves_under_load(server, project)
+        assert_mostly(gaps, IMPORT_SECONDS + 0.5)
+        assert server.execs() == SAVES
+        server.wait_for_workers(4)
+
+
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "not lazy"])
+def test_two_edits_of_the_same_size_within_a_second(lazy: bool, tmp_path: Path) -> None:
+    """What is served in the end is what is on disk: a .pyc knows whole seconds and a size only."""
+    project = Project(tmp_path / "project", import_seconds=0.0)
+    project.imports = "import helper"
+    project.save("helper.py", "VERSION = 'a000'\n")
+    project.release()
+    with Uwsgi(project, workers=2, lazy=lazy) as server:
+        server.wait_log(patterns.WATCHING)
+        for number in range(8 if lazy else 4):
+            first, second = f"b{number:03}", f"c{number:03}"
+            project.save("helper.py", f"VERSION = {first!r}\n")
+            if number % 2:
+                server.wait_for_version(first, "/helper")
+            project.save("helper.py", f"VERSION = {second!r}\n")
+            server.wait_for_version(second, "/helper")
+        wait_until(lambda: {server.version("/helper") for _ in range(10)} == {second}, "every worker has the last edit")
+        server.wait_for_workers(2)
+        assert server.version("/helper") == second
+
+
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "not lazy"])
+def test_the_first_edit_while_the_workers_are_importing(lazy: bool, tmp_path: Path) -> None:
+    """Saved while the first import goes on: noticed, served, and nobody waits for `worker-reload-mercy`."""
+    project = Project(tmp_path / "project", import_seconds=1.0)
+    marker = "open(os.path.join(os.path.dirname(__file__), 'began'), 'a').close()"
+    project.release(top=marker)
+    with Uwsgi(project, lazy=lazy, wait=False) as server:
+        wait_until((project.root / "began").exists, "an import has begun")
+        saved = project.release(top=marker)
+        server.wait_ready()
+        server.wait_for_version(project.version)
+        wait_until(
+            lambda: {server.version() for _ in range(20)} == {project.version}, "every worker has the edit", 20.0
+        )
+        assert time.monotonic() - saved < 10.0
+        server.wait_for_workers(4)

@@ -1,0 +1,71 @@
+"""An impatient author: saves without a pause, deaths in between, and a server that stays what it was."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+from harness import HAVE_UWSGI, Project, Uwsgi, patterns, processes, wait_until
+
+pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
+
+SAVES = 25
+BREAKAGES = ("undefined_name", "def", "os._exit(3)", "raise SystemExit(4)")
+
+
+def test_many_saves_and_deaths(tmp_path: Path) -> None:
+    """25 saves, 1 in 5 broken, every worker killed once, the leader's too: the last good code wins, nothing grows."""
+    chance = random.Random("storm")
+    project = Project(tmp_path / "project", import_seconds=0.05)
+    project.release()
+    with Uwsgi(project) as server:
+        server.wait_log(patterns.WATCHING)
+        with server.load() as load:
+            project.release()
+            load.wait_for_only(project.version)
+            server.wait_log(patterns.RELOADED)
+            server.wait_for_workers(4)
+            files = processes.open_files(server.pid)
+            worker_files = max(processes.open_files(pid) for pid in server.workers())
+            killed: set[int] = set()
+            for number in range(SAVES):
+                if number % 5 == 3:
+                    project.broken(top=chance.choice(BREAKAGES))
+                else:
+                    project.release()
+                if number % 6 == 5:
+                    # Four times: whoever leads is among them sooner or later.
+                    victim = chance.choice(server.workers())
+                    killed.add(victim)
+                    processes.kill(victim)
+                time.sleep(chance.uniform(0.1, 0.4))
+            project.release()
+            load.wait_for_only(project.version, 30.0)
+            server.wait_for_workers(4)
+        # Who is killed takes the request along that he has; nobody else loses one.
+        assert len(load.failed) <= len(killed), load.summary()
+        assert "broken" not in load.versions(0.0)
+        wait_until(lambda: processes.open_files(server.pid) <= files, f"no more than {files} open files")
+        wait_until(
+            lambda: max(processes.open_files(pid) for pid in server.workers()) <= worker_files,
+            f"no worker with more than {worker_files} open files",
+        )
+        assert server.count("Traceback.*\n.*wsgi_reload_hooks") == 0
+        # A save that comes while workers are replaced joins those before it.
+        wait_until(lambda: server.count(patterns.RELOADED) > 1, "more reloads than the first")
+
+
+def test_every_worker_may_die_while_it_leads(project: Project) -> None:
+    """Each of the workers killed once, one after the other: there is always a next leader, and it knows everything."""
+    with Uwsgi(project, workers=3) as server:
+        server.wait_log(patterns.WATCHING)
+        for number, pid in enumerate(server.workers(), 1):
+            processes.kill(pid)
+            wait_until(lambda pid=pid: pid not in server.workers(), "it is gone")  # type: ignore[misc]
+            server.wait_for_workers(3)
+            project.release()
+            server.wait_for_version(project.version)
+            server.wait_log(patterns.RELOADED, number)
+        assert server.count(patterns.WATCHING) == 1

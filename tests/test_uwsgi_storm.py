@@ -69,3 +69,12 @@ def test_every_worker_may_die_while_it_leads(project: Project) -> None:
             server.wait_for_version(project.version)
             server.wait_log(patterns.RELOADED, number)
         assert server.count(patterns.WATCHING) == 1
+
+
+def test_the_end_in_the_middle_of_a_roll(project: Project) -> None:
+    """An interrupt that a worker swallows, forked a moment ago with the master's handlers, ends all the same."""
+    with Uwsgi(project, workers=2) as server:
+        server.wait_log(patterns.WATCHING)
+        project.release()
+        server.wait_for_version(project.version)
+        server.stop()

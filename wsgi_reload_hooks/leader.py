@@ -187,6 +187,9 @@ class Leader:
             self._asked_at = None
             self._ledger.remove(_REFUSAL)
             self._watch.serving()
+            if self._verdict is not None and not self._verdict["done"]:
+                # Saved in the middle of a roll, and taken back: the roll goes on.
+                self._reloader.resume()
             self._journal.info("%s: as it is in service again, nothing to load", self._journal.names(paths))
 
     # -- deciding --------------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ Without lazy-apps the master does the loading, and its workers inherit the resul
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
-import sys
 import time
 from collections.abc import Iterable
 from typing import Any, Callable, Optional
@@ -186,7 +186,5 @@ def _first_file(error: BaseException) -> Optional[str]:
 
 def hidden_folders() -> list[str]:
     """Whose frames are left out of a traceback: importlib's and ours."""
-    import importlib
-
     modules = (importlib.__file__, __file__)
-    return [os.path.dirname(os.path.abspath(each)) for each in modules if each] + [os.path.join(sys.prefix, "bin")]
+    return [os.path.dirname(os.path.abspath(each)) for each in modules if each]

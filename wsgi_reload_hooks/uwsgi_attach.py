@@ -73,6 +73,7 @@ class Hooks:
         self._pid = os.getpid()
         self._watching = 0
         self._siblings_seen = self._lonely_since = time.monotonic()
+        self._dead: list[tuple[int, int]] = []
         self._loading = True
         self._theirs_excepthook = sys.excepthook
 
@@ -115,6 +116,7 @@ class Hooks:
             return
         self._pid = os.getpid()
         self._loading = False
+        self._dead = []
         self._station.has_loaded = True
         if sys.excepthook == self._raised:
             sys.excepthook = self._theirs_excepthook
@@ -163,7 +165,9 @@ class Hooks:
         if now - self._siblings_seen < _GLANCE:
             return
         self._siblings_seen = now
-        if not self._server.has_dead_sibling():
+        before, self._dead = self._dead, self._server.dead_siblings()
+        if not self._dead or self._dead != before:
+            # None, or the master still does something about them.
             self._lonely_since = now
         elif now - self._lonely_since > _FORGOTTEN and not self._loading:
             os.kill(os.getpid(), signal.SIGINT)
@@ -278,6 +282,9 @@ class Hooks:
     def _leave_straggler(self) -> None:
         """Outlive the worker by a moment: uWSGI's master would find it up to a second later, and cleans nothing up."""
         number, ended = self._server.number(), os.getpid()
+        if any(target.room for target in self._targets):
+            # A process with several interpreters, forked at this moment, may hang in Python before it gets to us.
+            return
         if os.fork() == 0:
             try:
                 self._straggle(number, ended)

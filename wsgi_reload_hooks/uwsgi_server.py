@@ -174,10 +174,10 @@ class Server:
             return
         uwsgidecorators.postfork(call)
 
-    def has_dead_sibling(self) -> bool:
-        """Whether another worker is gone, or not there yet."""
+    def dead_siblings(self) -> list[tuple[int, int]]:
+        """Number and pid of each other worker that is gone, or not there yet."""
         others = [each for each in uwsgi.workers() if each["id"] != self.number() and each["status"] != b"cheap"]
-        return any(each["pid"] == 0 or has_ended(each["pid"]) for each in others)
+        return [(each["id"], each["pid"]) for each in others if each["pid"] == 0 or has_ended(each["pid"])]
 
     def no_harakiri(self) -> None:
         """What this worker does now may take longer than a request."""

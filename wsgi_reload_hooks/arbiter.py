@@ -16,7 +16,7 @@ from .configuration import Configuration, configuration_files
 from .crew import Batch, Crew, Member, Role
 from .files import Files, printable
 from .gate import Gate
-from .journal import Journal
+from .journal import BROKEN_START, NOT_REPLACED, REFUSED, Journal
 from .lookout import Lookout
 from .proof import Refused, compile_sources
 from .reloader import Reloader, State
@@ -28,10 +28,7 @@ from .worker import Birth, WorkerSide
 
 _RETRY = 5.0
 _DIED = "the new worker ended without a word"
-_REFUSED = "refused, still serving the previous version"
 _CONFIGURATION_REFUSED = "configuration refused, still running with the previous one"
-_BROKEN_START = "the application does not load, waiting for its repair"
-_NOT_REPLACED = "a worker could not be replaced, trying again every 5 s"
 
 
 class RollingArbiter:
@@ -272,7 +269,7 @@ class RollingArbiter:
         self._retry_at = now + _RETRY
         self._watch.refused(why, loaded)
         if self._reloader.news(why):
-            self._journal.refusal(_NOT_REPLACED, why)
+            self._journal.refusal(NOT_REPLACED, why)
 
     def _without_a_word(self, member: Member) -> Refused:
         """Nobody can say where it was: most likely in what was saved, after what it had loaded."""
@@ -292,7 +289,7 @@ class RollingArbiter:
         news = self._reloader.refused(why)
         self._watch.refused(why, self._reloader.attempt)
         if news:
-            self._journal.refusal(_BROKEN_START, why)
+            self._journal.refusal(BROKEN_START, why)
 
     # -- deciding ----------------------------------------------------------------------------------------------
 
@@ -442,7 +439,7 @@ class RollingArbiter:
             workers = len(self._crew.all(Role.SERVING))
             self._journal.info("reloaded in %.2f s: %s; %d workers", now - since, names, workers)
 
-    def _refuse(self, why: Refused, batch: Optional[Batch] = None, about: str = _REFUSED) -> None:
+    def _refuse(self, why: Refused, batch: Optional[Batch] = None, about: str = REFUSED) -> None:
         """The new code is no good: send the new workers away, keep the old ones, tell it."""
         now = time.monotonic()
         if batch is not None:
@@ -457,7 +454,7 @@ class RollingArbiter:
         news = self._reloader.refused(why)
         self._watch.refused(why, self._reloader.attempt)
         if news:
-            self._journal.refusal(about if self._served else _BROKEN_START, why)
+            self._journal.refusal(about if self._served else BROKEN_START, why)
         else:
             self._journal.info("still refused: %s", self._journal.place(why))
 

@@ -9,6 +9,10 @@ from .files import Files, printable
 from .proof import Refused
 
 PREFIX = "reload hooks: "
+# What a refusal is about, the same under every server.
+REFUSED = "refused, still serving the previous version"
+BROKEN_START = "the application does not load, waiting for its repair"
+NOT_REPLACED = "a worker could not be replaced, trying again every 5 s"
 _NAMES_TOLD = 3
 
 

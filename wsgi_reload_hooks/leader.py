@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional
 
 from .files import Files
 from .imports import forget_bytecode
-from .journal import Journal
+from .journal import BROKEN_START, NOT_REPLACED, REFUSED, Journal
 from .ledger import Ledger, Note, Stamp
 from .proof import Refused, compile_sources
 from .rehearsal import Outcome, Plan, Rehearsal
@@ -29,9 +29,6 @@ from .watchlist import WatchList
 _REFUSAL = "refusal"
 _BUSY = 0.02
 _RETRY = 5.0
-_REFUSED = "refused, still serving the previous version"
-_BROKEN_START = "the application does not load, waiting for its repair"
-_NOT_REPLACED = "a worker could not be replaced, trying again every 5 s"
 
 
 class Leader:
@@ -174,7 +171,7 @@ class Leader:
         news = self._reloader.refused(why)
         self._watch.refused(why, trouble["files"])
         if news:
-            self._journal.refusal(_BROKEN_START if nothing_serves else _NOT_REPLACED, why)
+            self._journal.refusal(BROKEN_START if nothing_serves else NOT_REPLACED, why)
 
     def _changed(self, paths: set[str], now: float) -> None:
         folders = {path for path in paths if os.path.isdir(path)}
@@ -294,7 +291,7 @@ class Leader:
         if news:
             self._asked_at = None
             serves = self._verdict is not None or any(slot.apps for slot in self._server.workers())
-            self._journal.refusal(_REFUSED if serves else _BROKEN_START, why)
+            self._journal.refusal(REFUSED if serves else BROKEN_START, why)
 
     def _pronounce(self, pending: set[str], *, done: bool) -> None:
         """Write down what is good from now on; the gates open."""

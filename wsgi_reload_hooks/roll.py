@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from .ledger import Ledger, Note
 from .scanner import UNKNOWN
 from .station import understood
-from .uwsgi_server import Server, Slot, has_ended, is_ready
+from .uwsgi_server import APART, Server, Slot, has_ended, is_ready
 
 _RESPAWNS = "respawns"
 _FINISHING = 2.0
@@ -151,11 +151,10 @@ class Exchange:
 
     def _must_execute(self, verdict: Note, notes: Mapping[int, Note]) -> bool:
         """Whether a rolled worker would come back with old code, or only part of the server would be new."""
-        apart = ("mule", "mules", "farm", "spooler")
         if (
             not self._server.lazy
             or self._server.has_moved()
-            or any(self._server.option(name) is not None for name in apart)
+            or any(self._server.option(name) is not None for name in APART)
         ):
             return True
         inherited = {path for note in notes.values() for path in note["inherited"]}

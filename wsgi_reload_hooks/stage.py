@@ -136,7 +136,7 @@ class Stage:
         if refused is None:
             self._tell({"good": True})
         else:
-            # Python 3.9 and uWSGI's loader of files name some files relative to the working directory.
+            # Python 3.9 and the loaders of some servers name files relative to the working directory.
             files = [os.path.abspath(path) if os.path.exists(path) else path for path in refused.files]
             path = os.path.abspath(refused.path) if refused.path else None
             self._tell({"refused": {**vars(refused), "path": path, "files": files}})

@@ -23,7 +23,6 @@ VERDICT = "verdict"
 """The note of what was proven last."""
 TROUBLE = "trouble"
 """The note of code that did not load though it was let in."""
-_LOOK = 0.02
 
 Loaded = dict[str, tuple[Optional[Signature], Digest]]
 
@@ -107,9 +106,9 @@ class Station:
             return True
         return verdict is not None and bool(differing(understood(verdict["files"]), self._digests))
 
-    def ended_before(self, number: int) -> bool:
-        """Whether the process that was worker *number* before ended while it was loading code that nobody has proven."""
-        note = self._ledger.read(worker_note(number))
+    def ended_before(self) -> bool:
+        """Whether the process that was this worker before ended while it was loading code that nobody has proven."""
+        note = self._ledger.read(worker_note(self.number))
         return note is not None and not note["loaded"] and not note["held"] and self._ledger.read(VERDICT) is None
 
     def arrived(self) -> None:

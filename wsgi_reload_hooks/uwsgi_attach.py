@@ -46,9 +46,7 @@ def start() -> None:
         settings = Settings.load()
         if settings.enabled:
             Hooks(server, settings).start()
-    except SettingsError as error:
-        server.log.error(PREFIX + "%s; saves are not served", printable(str(error)))
-    except OSError as error:
+    except (SettingsError, OSError) as error:
         server.log.error(PREFIX + "%s; saves are not served", printable(str(error)))
 
 
@@ -94,7 +92,7 @@ class Hooks:
         if first and self._server.number() < 2 and not self._server.was_reloaded:
             for line in (*self._complaints, *uwsgi_checks.complaints(self._server, executable)):
                 self._journal.warning("%s", line)
-        if not first and self._settings.broken_start == "wait" and self._station.ended_before(self._server.number()):
+        if not first and self._settings.broken_start == "wait" and self._station.ended_before():
             self._station.in_trouble(Refused("the import ended the process"))
         self._station.pass_gate(self._drive)
         if self._server.number() == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator
 
-from .uwsgi_server import Server
+from .uwsgi_server import APART, Server
 
 _FILES_AT_MOST = 1_048_576
 _OTHERS = ("py-autoreload", "py-auto-reload", "python-autoreload", "touch-reload", "fs-reload")
@@ -15,7 +15,7 @@ def complaints(server: Server, executable: bool) -> Iterator[str]:
     """The lines for this *server*, none where all is well. *executable*: whether uWSGI can execute itself anew."""
     options = server.options()
     workers = int(server.option("processes") or server.option("workers") or 1)
-    apart = [name for name in ("mule", "mules", "farm", "spooler") if name in options]
+    apart = [name for name in APART if name in options]
     if not server.has_threads:
         yield (
             "threads are off: a save is noticed by a worker that is idle once a second, and blocks it while it is tried; "
@@ -38,7 +38,7 @@ def complaints(server: Server, executable: bool) -> Iterator[str]:
         yield "pyuwsgi ends when it executes itself anew, on a HUP too; add binary-path = and the path of your venv's bin/python"
     for name in _OTHERS:
         if name in options:
-            yield f"{name} is on, too: each save reloads twice, the second time unproven; remove it"
+            yield f"{name} is on, too: it reloads all of uWSGI, with code that nobody has tried; remove it"
     if (not server.lazy or apart) and resource.getrlimit(resource.RLIMIT_NOFILE)[0] > _FILES_AT_MOST:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         yield f"the limit of open files is {limit}: uWSGI closes each of them at a reload, for seconds; add max-fd = 65536"

@@ -16,6 +16,8 @@ except ImportError:
     # Outside of uWSGI: the face has said so.
     uwsgi = None
 
+APART = ("mule", "mules", "farm", "spooler")
+"""Options that make processes which are not workers, and are not rolled with them."""
 _LINES_AT_MOST = 3000
 # Above the numbers that uWSGI's decorators hand out, which begin at 0.
 _HIGHEST_SIGNAL = 254
@@ -39,7 +41,6 @@ class Server:
     def __init__(self) -> None:
         self.master: int = uwsgi.masterpid()
         self.has_threads = bool(getattr(uwsgi, "has_threads", False))
-        self.asynchronous = bool({"gevent", "async", "asyncio", "ugreen", "greenlet"} & set(uwsgi.opt))
         self.lazy = "lazy-apps" in uwsgi.opt or "lazy" in uwsgi.opt
         self.log = Log()
         self.was_reloaded = bool(getattr(uwsgi, "is_a_reload", False))

@@ -174,6 +174,29 @@ def test_term_in_the_middle_of_a_roll_leaves_nothing(worker_class: str, project:
             server.forget()
 
 
+@pytest.mark.versions
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_was_just_forked_leaves_when_it_is_told(sig: signal.Signals, project: Project) -> None:
+    """A worker that has no handlers of its own yet does not miss the end, nor hold it up for graceful_timeout."""
+    # The first thing that a worker does after its fork is to log that it boots.
+    configuration = project.root / "slow_fork.py"
+    configuration.write_text(
+        "import time\n"
+        "import gunicorn.glogging\n"
+        "import wsgi_reload_hooks.gunicorn_conf\n\n\n"
+        "class logger_class(gunicorn.glogging.Logger):\n"
+        "    def info(self, message, *arguments, **options):\n"
+        "        super().info(message, *arguments, **options)\n"
+        "        if 'Booting' in message:\n"
+        "            time.sleep(2.0)\n"
+    )
+    with Gunicorn(project, configuration=configuration, workers=2, wait=False) as server:
+        server.wait_for_log(patterns.BOOTING, 2)
+        server.send(sig)
+        assert server.exit_status(5.0) == 0
+        server.forget()
+
+
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGQUIT])
 def test_int_and_quit_in_the_middle_of_a_roll_leave_nothing(sig: signal.Signals, project: Project) -> None:
     """SIGINT and SIGQUIT while new workers boot leave no process and no file."""

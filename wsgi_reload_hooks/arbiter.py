@@ -134,6 +134,7 @@ class RollingArbiter:
     # -- in the worker -----------------------------------------------------------------------------------------
 
     def _in_worker(self, worker: Any, their_post_fork: Callable[[Any, Any], object]) -> None:
+        self._crew.born()
         if not self._active:
             their_post_fork(self._server, worker)
             return

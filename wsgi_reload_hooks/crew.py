@@ -9,7 +9,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any, Optional
+from types import FrameType
+from typing import Any, NoReturn, Optional
 
 from .gate import Gate
 from .proof import Refused
@@ -18,6 +19,7 @@ from .worker import Birth
 
 _URGED_AGAIN = 0.5
 _KILLED = 2.0
+_ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class Role(enum.Enum):
@@ -109,10 +111,21 @@ class Crew:
         self._server.spawn_worker = self._spawn_worker
 
     def _spawn_worker(self) -> int:
-        pid: int = self._theirs_spawn_worker()
+        # Until it has handlers of its own, a child has the arbiter's, which note the order to leave and do nothing.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ORDERS)
+        try:
+            pid: int = self._theirs_spawn_worker()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         age = self._server.worker_age
         self._members[pid] = Member(pid, age, time.monotonic(), batch=self._batch, page=self.birth.page)
         return pid
+
+    def born(self) -> None:
+        """In the child, as early as can be: from now on it leaves when it is told to."""
+        for order in _ORDERS:
+            signal.signal(order, _leave)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ORDERS)
 
     def bury(self) -> Iterator[Member]:
         """Take out those whom gunicorn has found dead, one by one: what is done about one may concern the next."""
@@ -215,6 +228,10 @@ class Crew:
     def _terminate(self, member: Member, now: float) -> None:
         member.terminated = now
         self._server.kill_worker(member.pid, signal.SIGTERM)
+
+
+def _leave(signum: int, frame: Optional[FrameType]) -> NoReturn:
+    os._exit(0)
 
 
 def _exists(pid: int) -> bool:

@@ -295,6 +295,9 @@ class Leader:
 
     def _pronounce(self, pending: set[str], *, done: bool) -> None:
         """Write down what is good from now on; the gates open."""
+        if self._verdict is not None and not self._verdict["done"]:
+            # The one before did not get through to all workers: this one brings its changes, too.
+            pending = pending.union(self._verdict["changed"])
         files: Loaded = {path: (known_signature(path), digest) for path, digest in self._reloader.service.items()}
         self._verdict = {
             "began": self._began or time.monotonic(),

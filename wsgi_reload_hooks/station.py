@@ -15,6 +15,7 @@ from typing import Any, Callable, Optional
 from .files import Files, loaded_files
 from .imports import ImportWitness
 from .ledger import Ledger, Note
+from .native import Native
 from .proof import Refused
 from .rehearsal import Target
 from .scanner import MISSING, Digest, Digests, Signature, known_signature
@@ -69,6 +70,8 @@ class Station:
         self._inherited: list[str] = []
         self._changed: set[str] = set()
         self._news = True
+        self._held = False
+        self._writing = Native().lock()
 
     def watch_imports(self) -> None:
         """Note each file of ours from now on, and those that are loaded already."""
@@ -82,12 +85,12 @@ class Station:
 
         *held* is called while it is not, and returns the seconds until the next look.
         """
-        told = False
         while self.must_wait():
-            if not told:
-                told = True
-                self._write(held=True)
+            if not self._held:
+                self._held = True
+                self._write()
             time.sleep(held())
+        self._held = False
         verdict = self._ledger.read(VERDICT)
         if verdict is not None:
             self._changed.update(verdict["changed"])
@@ -119,6 +122,7 @@ class Station:
     def settle(self, number: int) -> None:
         """This process is worker *number* from now on."""
         self.number = number
+        self._held = False
         self._news = True
         self.tell()
 
@@ -136,7 +140,8 @@ class Station:
         """What was let in does not load in this process."""
         note = {"at": time.monotonic(), "why": dataclasses.asdict(why), "files": written(self._loaded.copy())}
         self._ledger.write(TROUBLE, note)
-        self._write(held=True)
+        self._held = True
+        self._write()
 
     def is_about_targets(self, error: BaseException) -> bool:
         """Whether *error* came from loading an application, not from another thing that uWSGI was told to import."""
@@ -158,16 +163,18 @@ class Station:
         self._loaded[path] = found, self._digests.at(path, found) if found is not None else MISSING
         self._news = True
 
-    def _write(self, *, held: bool = False) -> None:
-        note: Note = {
-            "pid": os.getpid(),
-            "began": self.began,
-            "held": held,
-            "loaded": self.has_loaded,
-            "inherited": self._inherited,
-            "files": written(self._loaded.copy()),
-        }
-        self._ledger.write(worker_note(self.number), note)
+    def _write(self) -> None:
+        # By the main thread and by the one that watches: an older note must not take the place of a newer one.
+        with self._writing:
+            note: Note = {
+                "pid": os.getpid(),
+                "began": self.began,
+                "held": self._held,
+                "loaded": self.has_loaded,
+                "inherited": self._inherited,
+                "files": written(self._loaded.copy()),
+            }
+            self._ledger.write(worker_note(self.number), note)
 
 
 def _first_file(error: BaseException) -> Optional[str]:

@@ -222,8 +222,10 @@ class Hooks:
 
     def _look_after_load(self) -> None:
         """Whether uWSGI is done with loading, and has an application to show for it."""
+        # In this order: uWSGI counts the application first.
+        done = catches_hangup(os.getpid())
         mine = next((slot for slot in self._server.workers() if slot.pid == os.getpid()), None)
-        if mine is None or not (catches_hangup(os.getpid()) or mine.apps):
+        if mine is None or not (done or mine.apps):
             return
         self._loading = False
         self._station.arrived()

@@ -1,0 +1,66 @@
+"""What one uWSGI worker writes down for the others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wsgi_reload_hooks.files import Files
+from wsgi_reload_hooks.ledger import Ledger
+from wsgi_reload_hooks.proof import Refused
+from wsgi_reload_hooks.scanner import MISSING
+from wsgi_reload_hooks.settings import Settings
+from wsgi_reload_hooks.station import VERDICT, Station, worker_note, written
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+    return Ledger(os.getpid())
+
+
+@pytest.fixture
+def station(ledger: Ledger) -> Station:
+    return Station(2, Files(Settings()), ledger, ())
+
+
+def verdict(path: Path) -> dict[str, object]:
+    """Proven was that *path* does not exist."""
+    return {"began": 1.0, "files": written({str(path): (None, MISSING)}), "changed": [], "done": True}
+
+
+def test_a_held_worker_is_held_whatever_else_it_tells(station: Station, ledger: Ledger, tmp_path: Path) -> None:
+    """The thread that watches writes down what is new while the main thread waits: still held, then no longer."""
+    changed = tmp_path / "app.py"
+    changed.write_text("")
+    ledger.write(VERDICT, verdict(changed))
+    seen = []
+
+    def look() -> float:
+        station.arrived()
+        station.tell()
+        seen.append(note(ledger)["held"])
+        changed.unlink()
+        return 0.0
+
+    station.pass_gate(look)
+    assert seen == [True]
+    station.settle(2)
+    assert note(ledger)["held"] is False
+
+
+def test_a_worker_in_trouble_is_held_until_it_is_another_one(station: Station, ledger: Ledger) -> None:
+    """What it loads while it ends does not make it one to count on."""
+    station.in_trouble(Refused("no"))
+    station.arrived()
+    station.tell()
+    assert note(ledger)["held"] is True
+
+
+def note(ledger: Ledger) -> dict[str, object]:
+    found = ledger.read(worker_note(2))
+    assert found is not None
+    return found

@@ -517,7 +517,7 @@ def test_threads_that_import(tmp_path: Path) -> None:
 
 
 def test_quiet_call_costs_one_stat_a_file(tmp_path: Path) -> None:
-    """A call with nothing new opens no file and lists no folder."""
+    """A call with nothing new opens no file, each folder once at most, and lists none."""
     code = """
     for number in range(50):
         save(f"module_{number}.py", "x = 1")
@@ -525,12 +525,15 @@ def test_quiet_call_costs_one_stat_a_file(tmp_path: Path) -> None:
     ask(), ask(), ask()
     stat, asked, events = os.stat, [], []
     os.stat = lambda *arguments, **options: asked.append(arguments[0]) or stat(*arguments, **options)
-    sys.addaudithook(lambda event, arguments: events.append(event))
+    sys.addaudithook(lambda event, arguments: events.append((event, *arguments)))
     answer = ask()
-    seen = [event for event in events if event in ("open", "os.listdir", "os.scandir", "import")]
+    seen = [event[0] for event in events if event[0] in ("os.listdir", "os.scandir", "import")]
+    opened = [event[1] for event in events if event[0] == "open"]
+    files = [path for path in opened if not os.path.isdir(path)]
     print(answer, len([path for path in asked if "module_" in path]), len(asked) < 60, *seen)
+    print(files, len(opened) == len(set(opened)))
     """
-    assert answers(tmp_path, code) == ["no", "50", "True"]
+    assert answers(tmp_path, code) == ["no", "50", "True", "[]", "True"]
 
 
 def test_in_a_fork(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Callable, NamedTuple, Optional
 
 
@@ -27,6 +27,9 @@ Digest = bytes
 MISSING: Digest = b"missing"
 UNKNOWN: Digest = b"unknown"
 _READ_AT_MOST = 16 * 1024 * 1024
+# So many files of one folder are asked faster through the folder, opened for that, than by their whole paths.
+_WORTH_OPENING = 8
+_HANDLE = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC if os.stat in os.supports_dir_fd else None
 
 
 def signature(path: str) -> Optional[Signature]:
@@ -128,16 +131,32 @@ class Scanner:
     """
 
     def __init__(self) -> None:
+        self.generation = 0
+        """Grows whenever something else is watched than before."""
         self._seen: dict[str, Optional[Signature]] = {}
+        self._groups: list[_Group] = []
+        self._regroup = True
         self._vanished: set[str] = set()
         self._folders: tuple[Folder, ...] = ()
 
     def __len__(self) -> int:
         return len(self._seen)
 
+    def watched(self) -> tuple[list[str], list[str]]:
+        """The files that are watched, and the folders whose listing is."""
+        return list(self._seen.copy()), [folder.path for folder in self._folders]
+
+    @property
+    def unsure(self) -> bool:
+        """Whether a file was gone at the last tick, and may have been on its way."""
+        return bool(self._vanished)
+
     def watch(self, path: str, baseline: Optional[Signature]) -> None:
         """Watch *path* from *baseline* on (None: it does not exist); a path already watched keeps its own."""
-        self._seen.setdefault(path, baseline)
+        if path not in self._seen:
+            self._seen[path] = baseline
+            self._regroup = True
+            self.generation += 1
 
     def watch_only(self, paths: Iterable[str], folders: Iterable[Folder] = ()) -> None:
         """Keep of the watched files only *paths*, and watch *folders* instead of those before."""
@@ -147,29 +166,92 @@ class Scanner:
             if path not in kept:
                 self._seen.pop(path, None)
         self._folders = tuple(folders)
+        self._regroup = True
+        self.generation += 1
 
-    def tick(self, now: Optional[float] = None) -> set[str]:
+    def tick(self, now: Optional[float] = None, within: Optional[Callable[[str], bool]] = None) -> set[str]:
         """The paths that changed, appeared or vanished since the last tick, and folders with new names in them.
 
-        A file that is gone for one tick only was being saved; gone for two, it is gone.
+        A file that is gone for one tick only was being saved; gone for two, it is gone. *within*: look only at the
+        files and folders in folders that it is true of. *now*: seconds since the epoch.
         """
-        changed = {folder.path for folder in self._folders if folder.changed(time.time() if now is None else now)}
-        vanished = set()
-        for path, before in self._seen.copy().items():
-            try:
-                status = os.stat(path)
-                found: Optional[Signature] = Signature(status.st_mtime_ns, status.st_size, status.st_ino)
-            except (FileNotFoundError, NotADirectoryError, ValueError):
-                found = None
-            except OSError:
+        now = time.time() if now is None else now
+        changed = {
+            folder.path for folder in self._folders if (within is None or within(folder.path)) and folder.changed(now)
+        }
+        if self._regroup:
+            # First: another thread may add to what is watched meanwhile.
+            self._regroup = False
+            self._groups = _grouped(self._seen.copy())
+        vanished = set() if within is None else {path for path in self._vanished if not within(os.path.dirname(path))}
+        for group in self._groups:
+            if (within is not None and not within(group.folder)) or (not self._vanished and group.unchanged()):
                 continue
-            if found == before:
-                continue
-            if found is None and path not in self._vanished:
-                vanished.add(path)
-                continue
-            if path in self._seen:
-                self._seen[path] = found
-                changed.add(path)
+            for path, before in group.files():
+                try:
+                    found = signature(path)
+                except OSError:
+                    continue
+                if found == before:
+                    continue
+                if found is None and path not in self._vanished:
+                    vanished.add(path)
+                    continue
+                if path in self._seen:
+                    self._seen[path] = found
+                    self._regroup = True
+                    changed.add(path)
         self._vanished = vanished
         return changed
+
+
+class _Group:
+    """The watched files of one folder. Most ticks find all of them unchanged, and find that out in few lines."""
+
+    def __init__(self, prefix: str) -> None:
+        self.folder = os.path.dirname(prefix) or os.curdir
+        self._prefix = prefix
+        self.present: dict[str, Signature] = {}
+        self.missing: list[str] = []
+
+    def files(self) -> Iterator[tuple[str, Optional[Signature]]]:
+        for name, before in self.present.items():
+            yield self._prefix + name, before
+        for name in self.missing:
+            yield self._prefix + name, None
+
+    def unchanged(self) -> bool:
+        handle: Optional[int] = None
+        stat = os.stat
+        try:
+            if _HANDLE is not None and len(self.present) >= _WORTH_OPENING:
+                handle = os.open(self.folder, _HANDLE)
+                for name, (modified, size, inode) in self.present.items():
+                    found = stat(name, dir_fd=handle)
+                    if found.st_mtime_ns != modified or found.st_size != size or found.st_ino != inode:
+                        return False
+            else:
+                for name, (modified, size, inode) in self.present.items():
+                    found = stat(self._prefix + name)
+                    if found.st_mtime_ns != modified or found.st_size != size or found.st_ino != inode:
+                        return False
+            return not any(os.path.exists(self._prefix + name) for name in self.missing)
+        except (OSError, ValueError):
+            return False
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+
+def _grouped(seen: dict[str, Optional[Signature]]) -> list[_Group]:
+    groups: dict[str, _Group] = {}
+    for path, before in seen.items():
+        folder, slash, name = path.rpartition(os.sep)
+        group = groups.get(folder + slash)
+        if group is None:
+            groups[folder + slash] = group = _Group(folder + slash)
+        if before is None:
+            group.missing.append(name)
+        else:
+            group.present[name] = before
+    return list(groups.values())

@@ -39,6 +39,14 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
+def is_listener(pid: int) -> bool:
+    """Whether it is what listens for events: no worker."""
+    try:
+        return b"/ear.py\0" in (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def marked(mark: str) -> list[int]:
     """The living processes that inherited `mark` in their environment, orphans too."""
     wanted = mark.encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import signal
 import socket
@@ -125,12 +124,6 @@ class Uwsgi(Server):
             return [] if self.exited() else [self.pid]
         spawned = {int(found["pid"]) for found in patterns.find(patterns.UWSGI_WORKER, self.log)}
         return [pid for pid in processes.children(self.pid) if pid in spawned]
-
-    def assert_nothing_left(self, known: Sequence[int] = ()) -> None:
-        """As every server; who cleans up after a worker may still be about to see that the master is gone."""
-        with contextlib.suppress(AssertionError):
-            wait_until(lambda: not self.processes(), "nothing is left", 1.0)
-        super().assert_nothing_left(known)
 
     def execs(self) -> int:
         """How often the master replaced itself: every worker is gone while it does."""

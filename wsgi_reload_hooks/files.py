@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, Optional
 
+from .gitignore import GitIgnore, Ignored
 from .settings import Settings, project_root
 
 VCS_FOLDERS = frozenset({".git", ".hg", ".svn", ".bzr", "CVS", "_darcs", ".jj"})
@@ -26,8 +27,11 @@ IGNORED_NAMES = re.compile(
       | 4913 | .*___jb_(tmp|old|bak)___ | \.goutputstream-.* | sed[A-Za-z0-9]{6} )\Z""",
     re.VERBOSE | re.DOTALL,
 )
+_TEMPORARY = "an editor's temporary file"
 _INSTALLED = (".dist-info", ".egg-info", ".egg-link", ".pth")
 _IMPORTABLE = tuple(importlib.machinery.SOURCE_SUFFIXES + importlib.machinery.EXTENSION_SUFFIXES)
+# What may come into the watch without being listed: also archives, and the translations of Django.
+_LOADABLE = (*_IMPORTABLE, *importlib.machinery.BYTECODE_SUFFIXES, ".zip", ".egg", ".whl", ".pyz", ".mo")
 _GLOB = re.compile(r"(?P<deep>\*\*/?)|(?P<any>\*)|(?P<one>\?)|(?P<set>\[[^]/]+\])|(?P<plain>.)", re.DOTALL)
 _NAMESPACE: Any = vars(ModuleType)["__dict__"]
 _PACKAGES_DEEP = 3
@@ -121,26 +125,24 @@ class Files:
         self.root = os.path.abspath(root or project_root())
         self._third_party = settings.third_party
         # Compiled here: they are used in a thread that had better do nothing but ask the file system.
-        self._exclude = [self._pattern(pattern) for pattern in settings.exclude]
-        self._extra = [(*self._anchored(pattern), self._pattern(pattern)) for pattern in settings.extra_files]
+        self._exclude = [Entry(text, self.root) for text in settings.exclude if text != "!"]
+        self._extra = [Entry(text, self.root) for text in settings.extra_files if text != "!"]
+        self._gitignore = GitIgnore(self.root)
         paths = sysconfig.get_paths()
         libraries = {os.path.abspath(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
         self._libraries = tuple(library for library in libraries if not under(self.root, library))
 
     def ours(self, path: str) -> bool:
         """Whether a change of this loaded file counts."""
-        if under(path, _OURSELVES) or self.excluded(path):
-            return False
-        if self._third_party:
-            return True
-        inside = os.path.relpath(path, self.root) if under(path, self.root) else path
-        if any(part in IGNORED_FOLDERS for part in inside.split(os.sep)[:-1]):
-            return False
-        return not any(under(path, library) for library in self._libraries)
+        return not self._not_ours(path)
 
     def excluded(self, path: str) -> bool:
         """Whether the setting ``exclude`` names this file or a folder above it."""
-        return any(pattern.match(path) for pattern in self._exclude)
+        return self._excluding(path) is not None
+
+    def explain(self, path: str) -> str:
+        """Whether a change of *path* (relative to the project) causes a reload, and the rule that decides: one line."""
+        return printable(self._explained(source_of(os.path.join(self.root, path))))
 
     def relative(self, path: str) -> str:
         """*path* for a log line: relative to the project where it lies in it, on one line."""
@@ -148,8 +150,7 @@ class Files:
 
     def extra(self) -> set[str]:
         """The files listed in ``extra_files``, globs expanded as of now; a name without a glob need not exist."""
-        found = {path for each in self._extra for path in _expanded(*each)}
-        return {path for path in found if not self.excluded(path)}
+        return {path for path in self._listed() if not self.excluded(path)}
 
     def importable(self, folder: str) -> frozenset[str]:
         """The names in *folder* whose appearing may make a failed import succeed."""
@@ -188,35 +189,124 @@ class Files:
             if os.path.basename(entry) in ("site-packages", "dist-packages") and os.path.isdir(entry)
         }
 
-    def _anchored(self, pattern: str) -> tuple[str, str]:
-        """The folder that *pattern* starts from, whose name is no glob whatever is in it, and the pattern from there."""
-        rest = os.path.normpath(pattern)
-        if os.path.isabs(rest):
-            return os.sep, rest.lstrip(os.sep)
-        folder = self.root
-        while rest == os.pardir or rest.startswith(os.pardir + os.sep):
-            folder, rest = os.path.dirname(folder), rest[len(os.pardir + os.sep) :]
-        return folder, "" if rest == os.curdir else rest
+    def _excluding(self, path: str) -> Optional[Entry]:
+        """The entry of ``exclude`` that keeps *path* out."""
+        last = next((entry for entry in reversed(self._exclude) if entry.pattern.match(path)), None)
+        return None if last is None or last.takes_back else last
 
-    def _pattern(self, pattern: str) -> re.Pattern[str]:
-        """A glob as a regular expression over absolute paths; a folder stands for all in it."""
-        folder, rest = self._anchored(pattern if "/" in pattern else os.path.join("**", pattern))
-        name = re.escape(os.path.join(folder, "")) + _GLOB.sub(_as_regex, rest) if rest else re.escape(folder)
-        return re.compile(name + r"(?:/.*)?\Z", re.DOTALL)
+    def _not_ours(self, path: str) -> str:
+        """Why a change of this file would not count though it is loaded; nothing where it would."""
+        if under(path, _OURSELVES):
+            return "part of these hooks"
+        excluding = self._excluding(path)
+        if excluding is not None:
+            return f"exclude = {excluding.text!r}"
+        if self._third_party:
+            return ""
+        inside = os.path.relpath(path, self.root) if under(path, self.root) else path
+        for part in inside.split(os.sep)[:-1]:
+            if part in IGNORED_FOLDERS:
+                return f"third-party (in a folder {part}); third_party = true would"
+        for library in self._libraries:
+            if under(path, library):
+                return f"third-party (in {library}); third_party = true would"
+        return ""
+
+    def _listed(self) -> dict[str, Entry]:
+        """The files that ``extra_files`` lists, each with the entry that does."""
+        ignored = self._gitignore.now()
+        found: dict[str, Entry] = {}
+        for entry in self._extra:
+            if entry.takes_back:
+                found = {path: other for path, other in found.items() if not entry.pattern.match(path)}
+            else:
+                found.update(dict.fromkeys(entry.expanded(ignored), entry))
+        return found
+
+    def _explained(self, path: str) -> str:
+        excluding, entry, not_ours = self._excluding(path), self._listed().get(path), self._not_ours(path)
+        if entry is not None and excluding is None:
+            return f"watched: listed by extra_files = {entry.text!r}"
+        if excluding is None and not path.endswith(_LOADABLE):
+            return self._unlisted(path)
+        if not_ours:
+            return f"not watched: {not_ours}"
+        return f"watched once it is loaded: it lies in {'the project' if under(path, self.root) else 'no library'}"
+
+    def _unlisted(self, path: str) -> str:
+        """What keeps ``extra_files`` from listing *path*, which is no module either."""
+        last = next((entry for entry in reversed(self._extra) if entry.speaks_of(path)), None)
+        if last is None:
+            temporary = IGNORED_NAMES.match(os.path.basename(path))
+            return f"not watched: {_TEMPORARY if temporary else 'no module, and extra_files does not list it'}"
+        if last.takes_back:
+            return f"not watched: extra_files = {last.text!r}"
+        why = last.passed_over(path, self._gitignore.now())
+        if not why and not os.path.lexists(path):
+            return f"watched once it is there: listed by extra_files = {last.text!r}"
+        return f"not watched: {why or 'no file that can be reached'}, so not listed by extra_files = {last.text!r}"
 
 
-def _expanded(anchor: str, rest: str, pattern: re.Pattern[str]) -> Iterator[str]:
-    fixed = re.split(r"[*?[]", rest, maxsplit=1)[0]
-    name = os.path.normpath(os.path.join(anchor, fixed if fixed == rest else os.path.dirname(fixed)))
-    if fixed == rest and not os.path.isdir(name):
-        yield name
-        return
-    for folder, folders, names in os.walk(name):
-        folders[:] = [each for each in folders if not _skipped(folder, each)]
-        for each in names:
-            path = os.path.join(folder, each)
-            if not IGNORED_NAMES.match(each) and pattern.match(path):
-                yield path
+class Entry:
+    """One entry of ``exclude`` or ``extra_files``: a glob, or with ``!`` one that takes back what earlier ones matched."""
+
+    def __init__(self, text: str, root: str) -> None:
+        self.text = text
+        self.takes_back = text.startswith("!")
+        glob = text[self.takes_back :]
+        glob = glob[glob.startswith("\\!") :]
+        self.pattern = _pattern(root, glob)
+        anchor, rest = _anchored(root, glob)
+        fixed = re.split(r"[*?[]", rest, maxsplit=1)[0]
+        self._is_glob = fixed != rest
+        self._start = os.path.normpath(os.path.join(anchor, os.path.dirname(fixed) if self._is_glob else fixed))
+
+    def expanded(self, ignored: Ignored) -> Iterator[str]:
+        """The files it lists as of now; one that is named without a glob need not exist."""
+        if self._names_a_file():
+            yield self._start
+        elif not ignored.line(self._start, True):
+            for folder, folders, names in os.walk(self._start):
+                folders[:] = [each for each in folders if not _passed_over(folder, each, True, ignored)]
+                for each in names:
+                    path = os.path.join(folder, each)
+                    if self.pattern.match(path) and not _passed_over(folder, each, False, ignored):
+                        yield path
+
+    def speaks_of(self, path: str) -> bool:
+        """Whether it lists *path*, or takes it back, unless a walk passes it over."""
+        return bool(self.pattern.match(path)) and (self.takes_back or under(path, self._start))
+
+    def passed_over(self, path: str, ignored: Ignored) -> str:
+        """Why the walk for this entry passes *path* over, or nothing."""
+        folder, *inside = self._start, *os.path.relpath(path, self._start).split(os.sep)
+        line = ignored.line(folder, True)
+        why = str(line) if line else ""
+        for deep, name in enumerate(inside, 1):
+            why = why or _passed_over(folder, name, deep < len(inside), ignored)
+            folder = os.path.join(folder, name)
+        return why
+
+    def _names_a_file(self) -> bool:
+        return not self._is_glob and not os.path.isdir(self._start)
+
+
+def _anchored(root: str, glob: str) -> tuple[str, str]:
+    """The folder that *glob* starts from, whose name is no glob whatever is in it, and the glob from there."""
+    rest = os.path.normpath(glob)
+    if os.path.isabs(rest):
+        return os.sep, rest.lstrip(os.sep)
+    folder = root
+    while rest == os.pardir or rest.startswith(os.pardir + os.sep):
+        folder, rest = os.path.dirname(folder), rest[len(os.pardir + os.sep) :]
+    return folder, "" if rest == os.curdir else rest
+
+
+def _pattern(root: str, glob: str) -> re.Pattern[str]:
+    """A glob as a regular expression over absolute paths; a folder stands for all in it."""
+    folder, rest = _anchored(root, glob if "/" in glob else os.path.join("**", glob))
+    name = re.escape(os.path.join(folder, "")) + _GLOB.sub(_as_regex, rest) if rest else re.escape(folder)
+    return re.compile(name + r"(?:/.*)?\Z", re.DOTALL)
 
 
 def _as_regex(token: re.Match[str]) -> str:
@@ -239,8 +329,17 @@ def _set_as_regex(text: str) -> str:
     return regex
 
 
-def _skipped(folder: str, name: str) -> bool:
-    return name in IGNORED_FOLDERS or os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
+def _passed_over(folder: str, name: str, is_folder: bool, ignored: Ignored) -> str:
+    """Why a walk takes no file *name* or does not enter a folder *name*; nothing where it does."""
+    path = os.path.join(folder, name)
+    if is_folder and name in IGNORED_FOLDERS:
+        return f"in a folder {name}"
+    if is_folder and os.path.exists(os.path.join(path, "pyvenv.cfg")):
+        return f"in a virtual environment, {path}"
+    if not is_folder and IGNORED_NAMES.match(name):
+        return _TEMPORARY
+    line = ignored.line(path, is_folder)
+    return str(line) if line else ""
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

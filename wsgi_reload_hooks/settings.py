@@ -43,7 +43,10 @@ def _setting(default: Any, text: str, allowed: str, **limits: Any) -> Any:
 
 
 _SECONDS = "seconds, a number above 0"
-_GLOBS = "file names or globs, `**` for any depth; a comma between them in the environment"
+_GLOBS = (
+    "file names or globs, `**` for any depth, `!` before one that takes back what those before it matched; "
+    "a comma between them in the environment"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,9 @@ class Settings:
     step: float = _setting(0.05, "how long it must be quiet after a change", _SECONDS, minimum=0.001)
     debounce: float = _setting(1.6, "the longest a change waits for quiet", _SECONDS, minimum=0.001)
     extra_files: tuple[str, ...] = _setting(
-        (), "files to watch besides the loaded modules, relative to the project", _GLOBS
+        (),
+        "files to watch besides the loaded modules, relative to the project; a glob or a folder leaves out what git ignores",
+        _GLOBS,
     )
     exclude: tuple[str, ...] = _setting((), "files that never cause a reload, though loaded or listed", _GLOBS)
     third_party: bool = _setting(
@@ -205,7 +210,10 @@ def _converted(value: Any, default: Any) -> Any:
         items = value.split(",") if isinstance(value, str) else list(value)
         if not all(isinstance(item, str) for item in items):
             raise TypeError
-        return tuple(item.strip() for item in items if item.strip())
+        names = tuple(item.strip() for item in items if item.strip())
+        if "!" in names:
+            raise ValueError
+        return names
     if not isinstance(value, str):
         raise TypeError
     return value

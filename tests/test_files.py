@@ -163,6 +163,27 @@ def test_excluded_files_are_not_ours(tmp_path: Path) -> None:
     assert rules.ours(str(tmp_path / "a" / "conf" / "x.py"))
 
 
+def test_exclude_takes_back(tmp_path: Path) -> None:
+    """The last entry of `exclude` that matches wins; with `!` it takes back what earlier ones matched."""
+    rules = files(tmp_path, exclude=("generated/**", "!keep.py", "!generated/sub", "generated/sub/x.py"))
+    assert not rules.ours(str(tmp_path / "generated" / "a.py"))
+    assert rules.ours(str(tmp_path / "generated" / "keep.py"))
+    assert rules.ours(str(tmp_path / "generated" / "sub" / "a.py"))
+    assert not rules.ours(str(tmp_path / "generated" / "sub" / "x.py"))
+    assert not files(tmp_path, exclude=("!keep.py", "keep.py")).ours(str(tmp_path / "keep.py"))
+
+
+def test_names_that_begin_with_an_exclamation_mark(tmp_path: Path) -> None:
+    """A backslash makes the mark a part of the name; a lone mark takes nothing back."""
+    rules = files(tmp_path, exclude=("\\!a.py", "!", "b.py", "\\!c.py", "!\\!c.py"))
+    assert [rules.ours(str(tmp_path / name)) for name in ("!a.py", "a.py", "b.py", "!c.py")] == [
+        False, True, False, True,
+    ]  # fmt: skip
+    tree(tmp_path, "!a.html", "a.html", "!b.html")
+    assert listed(tmp_path, "\\!*.html") == {"!a.html", "!b.html"}
+    assert listed(tmp_path, "\\!a.html", "!") == {"!a.html"}
+
+
 def test_names_for_the_log(tmp_path: Path) -> None:
     """Log lines have paths relative to the project, others in full, always on one line."""
     rules = files(tmp_path)
@@ -255,6 +276,128 @@ def test_excluded_files_are_not_listed(tmp_path: Path) -> None:
     """`exclude` wins over `extra_files`, also for a plain name."""
     tree(tmp_path, "a.html", "b.html")
     assert listed(tmp_path, "*.html", "c.html", exclude=("b.html", "c.html")) == {"a.html"}
+
+
+def test_extra_files_takes_back(tmp_path: Path) -> None:
+    """The last entry of `extra_files` that matches wins; an entry does not take back what later ones list."""
+    tree(tmp_path, "t/a.html", "t/tmp/b.html", "t/tmp/keep.html", "s/tmp/c.html")
+    assert listed(tmp_path, "t/**", "!t/tmp/**") == {"t/a.html"}
+    assert listed(tmp_path, "t/**", "!t/tmp", "t/tmp/keep.html") == {"t/a.html", "t/tmp/keep.html"}
+    assert listed(tmp_path, "!t/a.html", "t/*") == {"t/a.html", "t/tmp/b.html", "t/tmp/keep.html"}
+    assert listed(tmp_path, "*.html", "!tmp") == {"t/a.html"}
+    assert listed(tmp_path, "gone.yaml", "there.yaml", "!gone.yaml") == {"there.yaml"}
+    assert listed(tmp_path, "t/**", "!t/tmp/**", exclude=("*.html", "!b.html")) == set()
+
+
+# -- what git ignores ------------------------------------------------------------------------------------------------
+
+
+def test_globs_leave_out_what_git_ignores(tmp_path: Path) -> None:
+    """Globs and folders do not list ignored files, wherever they start; a name without a glob lists its file."""
+    tree(tmp_path, ".env", "a.env", "t/a.html", "t/out/b.html", "t/c.log.html")
+    save(tmp_path / ".gitignore", ".env\n/t/out/\n")
+    save(tmp_path / "t" / ".gitignore", "*.log.*\n")
+    assert listed(tmp_path, "*.env", "t/**", "!.gitignore") == {"a.env", "t/a.html"}
+    assert listed(tmp_path, "t", "!.gitignore") == {"t/a.html"}
+    assert listed(tmp_path, "t/out") == listed(tmp_path, "t/out/*") == listed(tmp_path, "t/ou?/*") == set()
+    assert listed(tmp_path, ".env", "t/out/b.html", "t/out/new.html") == {".env", "t/out/b.html", "t/out/new.html"}
+    assert listed(tmp_path, ".env", "*.env", "!a.env") == {".env"}
+
+
+def test_loaded_modules_do_not_ask_git(tmp_path: Path) -> None:
+    """A loaded module counts though its file is ignored."""
+    tree(tmp_path, "local.py")
+    save(tmp_path / ".gitignore", "local.py\n")
+    assert files(tmp_path, extra=("*.py",)).ours(str(tmp_path / "local.py"))
+
+
+def test_changed_rules_of_git_count_at_the_next_look(tmp_path: Path) -> None:
+    """The expansion follows the `.gitignore` files as they are written, changed and removed."""
+    tree(tmp_path, "a.html", "d/b.html")
+    rules = files(tmp_path, extra=("*.html",))
+    both = {str(tmp_path / "a.html"), str(tmp_path / "d" / "b.html")}
+    assert rules.extra() == both
+    save(tmp_path / ".gitignore", "*.html\n")
+    assert rules.extra() == set()
+    save(tmp_path / "d" / ".gitignore", "!*.html\n")
+    assert rules.extra() == {str(tmp_path / "d" / "b.html")}
+    (tmp_path / ".gitignore").unlink()
+    assert rules.extra() == both
+
+
+def test_ignored_folders_are_not_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is in an ignored folder, it costs nothing."""
+    tree(tmp_path, "a.html", "out/b.html", "out/deep/c.html", "d/out/e.html", "d/f.html")
+    save(tmp_path / ".gitignore", "out/\n")
+    entered, scandir = [], os.scandir
+
+    def seen(path: str) -> object:
+        entered.append(os.path.relpath(path, tmp_path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", seen)
+    assert listed(tmp_path, "**/*.html") == {"a.html", "d/f.html"}
+    assert entered == [".", "d"]
+    assert listed(tmp_path, "out") == set() and entered == [".", "d"]
+
+
+# -- explained -------------------------------------------------------------------------------------------------------
+
+EXPLAINED = [
+    ("app.py", "watched once it is loaded: it lies in the project"),
+    ("/srv/checkout/lib.py", "watched once it is loaded: it lies in no library"),
+    ("t/a.html", "watched: listed by extra_files = 't/**'"),
+    ("t/new.html", "watched once it is there: listed by extra_files = 't/**'"),
+    ("t/script.py", "watched: listed by extra_files = 't/**'"),
+    ("t/tmp/b.html", "not watched: extra_files = '!t/tmp'"),
+    ("t/tmp/c.py", "watched once it is loaded: it lies in the project"),
+    (".env", "watched: listed by extra_files = '.env'"),
+    ("sub/.env", "not watched: no module, and extra_files does not list it"),
+    ("gone.yaml", "watched: listed by extra_files = 'gone.yaml'"),
+    ("generated/x.py", "not watched: exclude = 'generated/**'"),
+    ("generated/keep.py", "watched once it is loaded: it lies in the project"),
+    ("t/secret.html", "not watched: exclude = 'secret.html'"),
+    ("t/out/d.html", "not watched: line 2 'out/' of .gitignore, so not listed by extra_files = 't/**'"),
+    ("t/out/e.py", "watched once it is loaded: it lies in the project"),
+    ("t/a.html~", "not watched: an editor's temporary file, so not listed by extra_files = 't/**'"),
+    (".app.py.swp", "not watched: an editor's temporary file"),
+    ("t/.git/x", "not watched: in a folder .git, so not listed by extra_files = 't/**'"),
+    ("t/link/a.html", "not watched: no file that can be reached, so not listed by extra_files = 't/**'"),
+    ("t", "not watched: a folder; only the files in it can be"),
+    ("node_modules/x.py", "not watched: third-party (in a folder node_modules); third_party = true would"),
+    (os.__file__, f"not watched: third-party (in {os.path.dirname(os.__file__)}); third_party = true would"),
+    (inspect.getfile(Files), "not watched: part of these hooks"),
+    ("lib.egg/pkg/mod.py", "watched once it is loaded: it lies in the project"),
+    ("new\nline.py", "watched once it is loaded: it lies in the project"),
+    ("new\nline.css", "not watched: no module, and extra_files does not list it"),
+]
+
+
+@pytest.mark.parametrize(("path", "said"), EXPLAINED)
+def test_explained(tmp_path: Path, path: str, said: str) -> None:
+    """Each path has one line: whether it is watched, and the rule that decides."""
+    tree(
+        tmp_path, ".env", "sub/.env", "t/a.html", "t/script.py", "t/tmp/b.html", "t/secret.html", "t/out/d.html",
+        "t/a.html~", "t/.git/x", "lib.egg",
+    )  # fmt: skip
+    (tmp_path / "t" / "link").symlink_to(tmp_path / "t")
+    save(tmp_path / ".gitignore", ".env\nout/\n")
+    rules = files(
+        tmp_path,
+        extra=("t/**", "!t/tmp", ".env", "gone.yaml"),
+        exclude=("generated/**", "!generated/keep.py", "secret.html"),
+    )
+    assert rules.explain(path) == rules.explain(str(tmp_path / path)) == said
+    full = str(tmp_path / path)
+    assert said.startswith("watched: ") == (full in rules.extra())
+    if said.startswith("watched once it is loaded"):
+        assert rules.ours(full)
+
+
+def test_explained_with_third_party(tmp_path: Path) -> None:
+    """With `third_party` a library's file is watched like others, on one line whatever is in its name."""
+    assert files(tmp_path, third_party=True).explain(os.__file__).startswith("watched once it is loaded: ")
+    assert files(tmp_path, exclude=("a\nb",)).explain("a\nb") == "not watched: exclude = 'a\\nb'"
 
 
 def test_odd_names_are_found(tmp_path: Path) -> None:

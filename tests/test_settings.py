@@ -90,6 +90,8 @@ WRONG: list[tuple[str, Any]] = [
     ("extra_files", [1]),
     ("extra_files", b"x"),
     ("exclude", None),
+    ("exclude", ["a", "!"]),
+    ("extra_files", "a, ! ,b"),
 ]
 
 

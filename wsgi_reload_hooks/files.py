@@ -235,6 +235,8 @@ class Files:
 
     def _unlisted(self, path: str) -> str:
         """What keeps ``extra_files`` from listing *path*, which is no module either."""
+        if os.path.isdir(path):
+            return "not watched: a folder; only the files in it can be"
         last = next((entry for entry in reversed(self._extra) if entry.speaks_of(path)), None)
         if last is None:
             temporary = IGNORED_NAMES.match(os.path.basename(path))

@@ -129,7 +129,7 @@ def test_a_wrong_line_in_pyproject_is_one_line(line: str, words: tuple[str, ...]
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="reading pyproject.toml needs tomllib")
 def test_the_environment_beats_pyproject(project: Project) -> None:
     """A setting in the environment wins over the project's table."""
-    project.save("pyproject.toml", "[tool.wsgi_reload_hooks]\ninterval = 0.4\nstep = 0.01\n")
+    project.save("pyproject.toml", "[tool.wsgi_reload_hooks]\nengine = 'stat'\ninterval = 0.4\nstep = 0.01\n")
     with Gunicorn(project) as server:
         assert server.wait_for_log(patterns.WATCHING)["interval"] == "0.4"
     with Gunicorn(project, environment={"WSGI_RELOAD_INTERVAL": "0.3"}) as server:

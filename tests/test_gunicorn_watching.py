@@ -186,7 +186,7 @@ def test_many_files_are_one_reload_and_a_short_line(project: Project) -> None:
 
 def test_the_start_is_told_in_one_line(project: Project) -> None:
     """At start one line says how many files are watched, how often, and how."""
-    with Gunicorn(project, environment={"WSGI_RELOAD_INTERVAL": "0.3"}) as server:
+    with Gunicorn(project, environment={"WSGI_RELOAD_INTERVAL": "0.3", "WSGI_RELOAD_ENGINE": "stat"}) as server:
         line = server.wait_for_log(patterns.WATCHING)
         assert line["interval"] == "0.3"
         assert line["engine"] == "stat"

@@ -109,6 +109,6 @@ def test_disabled_leaves_uwsgi_as_it_is(lazy: bool, project: Project) -> None:
 
 def test_the_settings_of_the_project_file(project: Project) -> None:
     """`pyproject.toml` is read in the folder of the server."""
-    project.save("pyproject.toml", "[tool.wsgi_reload_hooks]\ninterval = 0.1\n")
+    project.save("pyproject.toml", "[tool.wsgi_reload_hooks]\nengine = 'stat'\ninterval = 0.1\n")
     with Uwsgi(project, workers=2) as server:
         assert server.wait_log(patterns.WATCHING)["interval"] == "0.1"

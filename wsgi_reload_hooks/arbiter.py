@@ -176,6 +176,7 @@ class RollingArbiter:
         self._crew.press(now)
         self._dismiss_surplus(now)
         self._set_num_workers(now)
+        self._lookout.look()
 
     def _take(self, kind: str, what: Any, now: float) -> None:
         if kind == "said":
@@ -191,6 +192,8 @@ class RollingArbiter:
         elif kind == "asked":
             self._asked_at = self._asked_at or now
             self._reloader.asked("HUP")
+        elif kind == "told":
+            self._journal.warning("%s", what)
         elif kind == "crashed":
             self._journal.failure("the watcher failed and starts again in 5 s", what)
             self._restart_at = now + _RETRY
@@ -234,8 +237,7 @@ class RollingArbiter:
         if not self._introduced and len(self._crew.all(Role.SERVING)) >= self._target:
             self._introduced = True
             self._watch.serving()
-            interval = self._settings.interval
-            self._journal.info("watching %d files every %g s (stat engine)", len(self._scanner), interval)
+            self._journal.info("watching %d files %s", len(self._scanner), self._lookout.describe())
 
     def _changed(self, paths: frozenset[str], now: float) -> None:
         folders = {path for path in paths if os.path.isdir(path)}

@@ -128,6 +128,7 @@ class Files:
         self._exclude = [Entry(text, self.root) for text in settings.exclude if text != "!"]
         self._extra = [Entry(text, self.root) for text in settings.extra_files if text != "!"]
         self._gitignore = GitIgnore(self.root)
+        self._walked: frozenset[str] = frozenset()
         paths = sysconfig.get_paths()
         libraries = {os.path.abspath(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
         self._libraries = tuple(library for library in libraries if not under(self.root, library))
@@ -151,6 +152,10 @@ class Files:
     def extra(self) -> set[str]:
         """The files listed in ``extra_files``, globs expanded as of now; a name without a glob need not exist."""
         return {path for path in self._listed() if not self.excluded(path)}
+
+    def walked(self) -> frozenset[str]:
+        """The folders in which `extra` looked for files the last time: where a new one may appear."""
+        return self._walked
 
     def importable(self, folder: str) -> frozenset[str]:
         """The names in *folder* whose appearing may make a failed import succeed."""
@@ -216,11 +221,13 @@ class Files:
         """The files that ``extra_files`` lists, each with the entry that does."""
         ignored = self._gitignore.now()
         found: dict[str, Entry] = {}
+        walked: set[str] = set()
         for entry in self._extra:
             if entry.takes_back:
                 found = {path: other for path, other in found.items() if not entry.pattern.match(path)}
             else:
-                found.update(dict.fromkeys(entry.expanded(ignored), entry))
+                found.update(dict.fromkeys(entry.expanded(ignored, walked), entry))
+        self._walked = frozenset(walked)
         return found
 
     def _explained(self, path: str) -> str:
@@ -263,12 +270,17 @@ class Entry:
         self._is_glob = fixed != rest
         self._start = os.path.normpath(os.path.join(anchor, os.path.dirname(fixed) if self._is_glob else fixed))
 
-    def expanded(self, ignored: Ignored) -> Iterator[str]:
-        """The files it lists as of now; one that is named without a glob need not exist."""
+    def expanded(self, ignored: Ignored, walked: set[str]) -> Iterator[str]:
+        """The files it lists as of now; one that is named without a glob need not exist.
+
+        The folders in which it looks for them are added to *walked*.
+        """
         if self._names_a_file():
             yield self._start
         elif not ignored.line(self._start, True):
+            walked.add(self._start)
             for folder, folders, names in os.walk(self._start):
+                walked.add(folder)
                 folders[:] = [each for each in folders if not _passed_over(folder, each, True, ignored)]
                 for each in names:
                     path = os.path.join(folder, each)

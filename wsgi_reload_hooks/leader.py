@@ -11,6 +11,8 @@ import os
 import time
 from typing import Any, Callable, Optional
 
+from .checkout import Checkout
+from .engines import Engine
 from .files import Files
 from .imports import forget_bytecode
 from .journal import BROKEN_START, NOT_REPLACED, REFUSED, Journal
@@ -23,11 +25,12 @@ from .scanner import Digests, Scanner, known_signature
 from .settings import Settings
 from .station import TROUBLE, VERDICT, Loaded, understood, worker_note, written
 from .uwsgi_server import Server, is_ready
-from .watcher import Debouncer, StatEngine
+from .watcher import Debouncer, age
 from .watchlist import WatchList
 
 _REFUSAL = "refusal"
 _BUSY = 0.02
+_GLANCE = 1.0
 _RETRY = 5.0
 
 
@@ -35,7 +38,7 @@ class Leader:
     """One attempt after the other. Driven by `step`, from whatever thread may block a little.
 
     *plan* makes the plan of a rehearsal, or None where nothing can be rehearsed. *exchange* puts what was proven
-    into service.
+    into service. *make_engine* makes what notices changes.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Leader:
         ledger: Ledger,
         plan: Callable[[], Optional[Plan]],
         exchange: Exchange,
+        make_engine: Callable[[Scanner], Engine],
     ) -> None:
         self._server = server
         self._settings = settings
@@ -58,13 +62,14 @@ class Leader:
         self._scanner = Scanner()
         self._reloader = Reloader(self._digests, self._journal.debug)
         self._watch = WatchList(self._scanner, files, self._reloader)
-        self._engine = StatEngine(files, self._scanner)
-        self._debouncer = Debouncer(settings.step, settings.debounce)
+        self._engine = make_engine(self._scanner)
+        self._debouncer = Debouncer(settings.step, settings.debounce, Checkout(files.root).unfinished)
         self._rehearsal: Optional[Rehearsal] = None
         self._heard: dict[str, tuple[Stamp, Optional[Note]]] = {}
         self._heard_trouble: Stamp = None
         self._verdict: Optional[Note] = None
-        self._began = self._look_at = self._retry_at = 0.0
+        self._began = self._retry_at = 0.0
+        self._looked = time.monotonic()
         self._asked_at: Optional[float] = None
         self._again_at = 0.0
         self._troubles = 0
@@ -75,22 +80,29 @@ class Leader:
         """Do what is to be done now, never for long. The seconds until the next step."""
         now = time.monotonic()
         self._hear(now)
-        if now >= self._look_at:
-            self._debouncer.add(self._engine.tick(), now)
-            self._look_at = now + self._settings.interval
+        found = self._engine.tick(bool(self._debouncer))
+        if found:
+            self._debouncer.add(found, now, age(found, now - self._looked))
+        self._looked = now
         changed = self._debouncer.take(now)
         if changed:
             self._changed(changed, now)
         self._decide(now)
         if self._reloader.state in (State.PROVING, State.SWITCHING) or self._held:
             return _BUSY
-        if self._debouncer:
-            return min(self._debouncer.wait(now), self._settings.interval)
-        return max(0.0, self._look_at - time.monotonic())
+        wait = self._debouncer.wait(now) if self._debouncer else self._engine.pause()
+        # Workers write to the ledger, which nobody tells of.
+        return min(wait, self._settings.interval if self._engine.reader is None else _GLANCE)
+
+    @property
+    def reader(self) -> Optional[int]:
+        """A file descriptor that is readable when a step is due at once."""
+        return self._engine.reader
 
     def close(self) -> None:
         """Leave nothing running."""
         self._withdraw()
+        self._engine.close()
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
@@ -229,8 +241,7 @@ class Leader:
                 return
             self._pronounce(set(), done=True)
             self._watch.serving()
-            interval = self._settings.interval
-            self._journal.info("watching %d files every %g s (stat engine)", len(self._scanner), interval)
+            self._journal.info("watching %d files %s", len(self._scanner), self._engine.describe())
             plan = self._plan()
             if plan is not None and any(target.room for target in plan.targets):
                 # What another interpreter of the worker has loaded, only a rehearsal can tell.

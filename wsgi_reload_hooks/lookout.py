@@ -6,27 +6,30 @@ or hold a lock that a child takes: what a fork copies of it has to be harmless.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 import warnings
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Optional
 
+from .checkout import Checkout
+from .engines import Engine, engine
 from .files import Files
 from .native import Native, patched
 from .reports import Reports
 from .scanner import Scanner
 from .settings import Settings
-from .watcher import StatEngine, settled
+from .watcher import Debouncer, settled
 
 
 class Lookout:
     """One pipe from the workers, one thread, and the inbox of the main loop: (kind, what) in order.
 
     Kinds: "said" (undecoded reports), "changed" (a set of paths), "asked" (a reload whatever the files say),
-    "crashed" (the exception that ended the thread).
+    "told" (a line for the log), "crashed" (the exception that ended the thread).
     """
 
     def __init__(self, server: Any, settings: Settings, files: Files, scanner: Scanner) -> None:
@@ -42,6 +45,9 @@ class Lookout:
         self._reading = self._native.lock()
         self._patched = patched()
         self._stop, self._stop_in = os.pipe()
+        os.set_blocking(self._stop_in, False)
+        self._generation = scanner.generation
+        self._engine: Optional[Engine] = None
 
     def start(self) -> None:
         """Start the thread."""
@@ -49,7 +55,13 @@ class Lookout:
         warnings.filterwarnings(
             "ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning, module=r"gunicorn\.arbiter"
         )
-        self._native.start_thread(self._run, ())
+        # Here, in the main thread: it may start a process.
+        self._engine = engine(self._settings, self._files, self._scanner, self._tell)
+        self._native.start_thread(self._run, (self._engine,))
+
+    def describe(self) -> str:
+        """How it notices changes, for the log."""
+        return "" if self._engine is None else self._engine.describe()
 
     def close(self) -> None:
         """End the thread (the arbiter), or forget it (a worker, which has no such thread)."""
@@ -59,11 +71,20 @@ class Lookout:
         """To be called in a worker: keep nothing of it but the pipe to write to."""
         os.close(self._stop)
         os.close(self._stop_in)
+        if self._engine is not None:
+            self._engine.leave()
 
     def ask(self, changed: Iterable[str] | None) -> None:
         """Put a wish for a reload into the inbox. Safe from any thread and from a signal handler."""
         self.inbox.append(("asked", None) if changed is None else ("changed", frozenset(changed)))
         self.wake()
+
+    def look(self) -> None:
+        """Have the thread notice that something else is to be watched."""
+        if self._scanner.generation != self._generation:
+            self._generation = self._scanner.generation
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._stop_in, b"\0")
 
     def wake(self) -> None:
         """Have the main loop do its step now."""
@@ -80,23 +101,35 @@ class Lookout:
             if data:
                 self.inbox.append(("said", data))
 
-    def _run(self) -> None:
+    def _tell(self, line: str) -> None:
+        self.inbox.append(("told", line))
+        self.wake()
+
+    def _run(self, driven: Engine) -> None:
+        debouncer = Debouncer(self._settings.step, self._settings.debounce, Checkout(self._files.root).unfinished)
         try:
-            for changed in settled(StatEngine(self._files, self._scanner), self._settings, self._pause):
+            for changed in settled(driven, debouncer, self._pause):
                 self._server.reload(changed)
         except _Stop:
             os.close(self._stop)
         except BaseException as error:
             self.inbox.append(("crashed", error))
             self.wake()
+        finally:
+            driven.close()
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         left = seconds
         while left > 0:
-            ready = self._native.select([self.reports.reader, self._stop], [], [], left)[0]
-            if self._stop in ready:
+            told = None if self._engine is None else self._engine.reader
+            ready = self._native.select(
+                [self.reports.reader, self._stop, *([] if told is None else [told])], [], [], left
+            )[0]
+            if self._stop in ready and not os.read(self._stop, 4096):
                 raise _Stop
+            if told in ready or self._stop in ready:
+                break
             if ready:
                 self.pump()
                 self.wake()

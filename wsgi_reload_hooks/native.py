@@ -1,13 +1,19 @@
-"""Threads, locks and waiting as the operating system has them, also in a process that gevent has patched."""
+"""Threads, locks, waiting and processes as the operating system has them, also in a process that gevent has patched."""
 
 from __future__ import annotations
 
 import _thread
+import fcntl
 import os as _os
 import select as _select
+import signal as _signal
 import sys
 import time as _time
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+# Above those that a child is given: to put one in its place then never hits another one.
+_OUT_OF_THE_WAY = 10
 
 
 def _original(module: Any, name: str) -> Any:
@@ -34,3 +40,48 @@ class Native:
         self.sleep = _original(_time, "sleep")
         self.posix_spawn = _original(_os, "posix_spawn")
         self.waitpid = _original(_os, "waitpid")
+
+    def spawn(self, command: Sequence[str], environ: Mapping[str, str], places: Sequence[tuple[int, int]]) -> int:
+        """Start *command* (an absolute path first) at the head of a process group, with default signals. Its pid.
+
+        *places*: (file descriptor here, its number there); of 0, 1 and 2 those that are not given lead nowhere, all
+        others are closed. Raises OSError.
+        """
+        given = {place for _, place in places}
+        held: list[int] = []
+        try:
+            for number, _ in places:
+                held.append(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY))
+            actions: list[tuple[Any, ...]] = [
+                (_os.POSIX_SPAWN_OPEN, place, _os.devnull, _os.O_RDWR, 0) for place in range(3) if place not in given
+            ]
+            actions += [(_os.POSIX_SPAWN_DUP2, number, place) for number, (_, place) in zip(held, places)]
+            actions += [
+                (_os.POSIX_SPAWN_CLOSE, number) for number in _open_numbers() if number not in given | {0, 1, 2}
+            ]
+            pid: int = self.posix_spawn(
+                command[0],
+                list(command),
+                dict(environ),
+                file_actions=actions,
+                setpgroup=0,
+                setsigmask=[],
+                setsigdef=[each for each in _signal.valid_signals() if each not in (_signal.SIGKILL, _signal.SIGSTOP)],
+            )
+            return pid
+        finally:
+            for number in held:
+                _os.close(number)
+
+
+def _open_numbers() -> list[int]:
+    """The file descriptors that are open in this process."""
+    numbers = []
+    for name in _os.listdir("/dev/fd"):
+        try:
+            _os.fstat(int(name))
+            numbers.append(int(name))
+        except OSError:
+            # That of the listing itself; another thread's.
+            continue
+    return numbers

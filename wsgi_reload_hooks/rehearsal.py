@@ -7,7 +7,6 @@ the other side that this one is gone.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import re
@@ -27,8 +26,6 @@ FLAG = "WSGI_REHEARSAL"
 
 _STAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stage.py")
 _MACHINERY = (f'  File "{os.path.join(os.path.dirname(_STAGE), "")}', '  File "<frozen importlib')
-# Above those that the other side is given, 0 to 5: to put one in its place then never hits another one.
-_OUT_OF_THE_WAY = 10
 # The other side tells by itself where it hangs. It cannot while code in C keeps the interpreter's lock.
 _GRACE = 0.5
 _TAIL = 8192
@@ -226,9 +223,9 @@ class _Child:
             try:
                 reading, self._lifeline = os.pipe()
                 held.append(reading)
-                for number in (self._output.fileno(), plan.fileno(), self._told.fileno(), reading):
-                    held.append(fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY))
-                self._pid = self._spawn(command, environ, *held[1:])
+                output = self._output.fileno()
+                places = ((output, 1), (output, 2), (plan.fileno(), 3), (self._told.fileno(), 4), (reading, 5))
+                self._pid = native.spawn([*command, _STAGE], environ, places)
             except BaseException:
                 self._close()
                 raise
@@ -293,24 +290,6 @@ class _Child:
         except ValueError:
             return f"was killed by signal {-code}"
 
-    def _spawn(
-        self, command: tuple[str, ...], environ: Mapping[str, str], output: int, plan: int, told: int, lifeline: int
-    ) -> int:
-        places = ((output, 1), (output, 2), (plan, 3), (told, 4), (lifeline, 5))
-        actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-        actions += [(os.POSIX_SPAWN_DUP2, number, place) for number, place in places]
-        actions += [(os.POSIX_SPAWN_CLOSE, number) for number in _open_numbers() if number > 5]
-        pid: int = self._native.posix_spawn(
-            command[0],
-            [*command, _STAGE],
-            dict(environ),
-            file_actions=actions,
-            setpgroup=0,
-            setsigmask=[],
-            setsigdef=[each for each in signal.valid_signals() if each not in (signal.SIGKILL, signal.SIGSTOP)],
-        )
-        return pid
-
     def _whole(self, number: int) -> bytes:
         return os.pread(number, os.fstat(number).st_size, 0)
 
@@ -320,19 +299,6 @@ class _Child:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
-
-
-def _open_numbers() -> list[int]:
-    """The file descriptors that are open in this process."""
-    numbers = []
-    for name in os.listdir("/dev/fd"):
-        try:
-            os.fstat(int(name))
-            numbers.append(int(name))
-        except OSError:
-            # That of the listing itself; another thread's.
-            continue
-    return numbers
 
 
 def _sendable(value: Any) -> Any:

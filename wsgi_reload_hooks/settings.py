@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -57,7 +58,20 @@ class Settings:
     """
 
     enabled: bool = _setting(True, "off: the server runs as if the hooks were not there", "true or false")
+    engine: str = _setting(
+        "auto",
+        "what notices changes: events (`watchfiles`, an optional package) or looking (`stat`); `auto`: events where "
+        "they can be had",
+        "auto, watchfiles or stat",
+        choices=("auto", "watchfiles", "stat"),
+    )
     interval: float = _setting(0.2, "how often the stat engine looks at the files", _SECONDS, minimum=0.01)
+    budget: float = _setting(
+        0.01,
+        "the part of one core that the stat engine may use: it looks less often where it would need more",
+        "a part of one core, a number above 0",
+        minimum=0.0001,
+    )
     step: float = _setting(0.05, "how long it must be quiet after a change", _SECONDS, minimum=0.001)
     debounce: float = _setting(1.6, "the longest a change waits for quiet", _SECONDS, minimum=0.001)
     extra_files: tuple[str, ...] = _setting(
@@ -111,6 +125,11 @@ class Settings:
         for source, name, value in _given(project_root(root), os.environ if environ is None else environ, keywords):
             values[name] = _checked(name, value, source)
             sources[name] = source
+        if values.get("engine") == "watchfiles" and importlib.util.find_spec("watchfiles") is None:
+            raise SettingsError(
+                f"setting engine = 'watchfiles' (from {sources['engine']}): watchfiles is not installed; "
+                "pip install watchfiles, or use engine = auto"
+            )
         return cls(**values, sources=sources)
 
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Optional
 
 from . import uwsgi_checks
+from .engines import Engine, engine
 from .files import Files, printable
 from .journal import PREFIX, Journal
 from .leader import Leader
@@ -22,6 +23,7 @@ from .native import Native
 from .proof import Refused
 from .rehearsal import Plan
 from .roll import Exchange
+from .scanner import Scanner
 from .settings import Settings, SettingsError
 from .station import VERDICT, Station, hidden_folders
 from .targets import NoInterpreter, interpreter, targets
@@ -132,7 +134,17 @@ class Hooks:
         # Signals are for the main thread: a handler of uWSGI's may end the process where it stands.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
-            self._native.sleep(self._turn())
+            pause = self._turn()
+            leader = self._leader
+            reader = None if leader is None else leader.reader
+            if reader is None:
+                self._native.sleep(pause)
+                continue
+            try:
+                self._native.select([reader], [], [], pause)
+            except (OSError, ValueError):
+                # Closed by the main thread, which ends the process.
+                self._native.sleep(pause)
 
     def _turn(self) -> float:
         """One turn of watching. The seconds until the next."""
@@ -172,7 +184,10 @@ class Hooks:
 
     def _make_leader(self) -> Leader:
         exchange = Exchange(self._server, self._ledger, self._signal)
-        return Leader(self._server, self._settings, self._files, self._ledger, self._plan, exchange)
+        return Leader(self._server, self._settings, self._files, self._ledger, self._plan, exchange, self._make_engine)
+
+    def _make_engine(self, scanner: Scanner) -> Engine:
+        return engine(self._settings, self._files, scanner, lambda line: self._journal.warning("%s", line), _python)
 
     def _stop_leading(self) -> None:
         leader, self._leader = self._leader, None
@@ -303,6 +318,13 @@ class Hooks:
             time.sleep(0.002)
         if has_ended(self._server.master):
             self._ledger.clear()
+
+
+def _python() -> Optional[str]:
+    try:
+        return interpreter()[0]
+    except NoInterpreter:
+        return None
 
 
 def _close_files() -> None:

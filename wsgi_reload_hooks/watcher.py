@@ -5,73 +5,104 @@ An iterator of sets with two words for two times is watchfiles' idea; the loop b
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import os
+import select
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import Callable, Optional, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Callable, Optional
 
+from .checkout import Checkout
+from .engines import Engine, engine
 from .files import Files, loaded_files
-from .scanner import Scanner, known_signature
+from .scanner import MISSING, Digest, Digests, Scanner, known_signature
 from .settings import Settings
 
-
-class Engine(Protocol):
-    """What notices changes: the stat engine (`Scanner`), or one that is told of events."""
-
-    def tick(self) -> set[str]:
-        """The paths that changed since the last tick."""
+_UNFINISHED_AT_MOST = 10.0
+_GLANCE = 0.05
 
 
 class Debouncer:
     """Collects changes until none came for *step* seconds, but for *debounce* seconds at most.
 
-    Pure: time comes in as an argument.
+    *unfinished*: whether more is to come, asked with the seconds for which it has been quiet; while it says so, changes
+    wait on, for ten seconds at most. Pure: time comes in as an argument.
     """
 
-    def __init__(self, step: float, debounce: float) -> None:
+    def __init__(self, step: float, debounce: float, unfinished: Callable[[float], bool] = lambda quiet: False) -> None:
         self._step = step
         self._debounce = debounce
+        self._unfinished = unfinished
         self._changes: set[str] = set()
-        self._first = self._last = 0.0
+        self._first = self._last = self._not_before = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._changes)
 
-    def add(self, changes: set[str], now: float) -> None:
-        """Take *changes* in, noticed at *now* (seconds of any steady clock)."""
+    def add(self, changes: set[str], now: float, age: float = 0.0) -> None:
+        """Take *changes* in, noticed at *now* (seconds of any steady clock), *age* seconds after the last of them."""
         if changes:
             if not self._changes:
-                self._first = now
-            self._last = now
+                self._first = now - age
+                self._last = self._not_before = now - age
+            self._last = max(self._last, now - age)
             self._changes |= changes
 
     def wait(self, now: float) -> float:
         """Seconds from *now* until the collected changes are due."""
-        return max(0.0, min(self._last + self._step, self._first + self._debounce) - now)
+        due = max(min(self._last + self._step, self._first + self._debounce), self._not_before)
+        return max(0.0, due - now)
 
     def take(self, now: float) -> set[str]:
         """The collected changes if they are due at *now*, else an empty set."""
         if not self._changes or self.wait(now) > 0:
             return set()
+        if now - self._first < _UNFINISHED_AT_MOST and self._unfinished(now - self._last):
+            self._not_before = now + self._step
+            return set()
         due, self._changes = self._changes, set()
         return due
 
 
+def age(paths: Iterable[str], at_most: float, now: Optional[float] = None) -> float:
+    """Seconds since the last change of *paths* as the file system has it: 0 where it does not tell.
+
+    Quiet counts from the save, not from the look that found it. *at_most*: no look was longer ago. *now*: seconds
+    since the epoch.
+    """
+    now = time.time() if now is None else now
+    youngest = at_most
+    for path in paths:
+        try:
+            since = now - os.stat(path).st_ctime
+        except (OSError, ValueError):
+            return 0.0
+        # A clock of its own, or of another machine.
+        youngest = min(youngest, since) if since >= 0 else 0.0
+    return max(0.0, youngest)
+
+
 def settled(
     engine: Engine,
-    settings: Settings,
+    debouncer: Debouncer,
     pause: Callable[[float], object],
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[set[str]]:
     """Sets of changed paths from *engine*, for ever. *pause* is called with the seconds to wait between two ticks."""
-    debouncer = Debouncer(settings.step, settings.debounce)
+    looked = clock()
     while True:
-        debouncer.add(engine.tick(), clock())
+        changed = engine.tick(bool(debouncer))
+        now = clock()
+        if changed:
+            debouncer.add(changed, now, age(changed, now - looked))
+        looked = now
         due = debouncer.take(clock())
         if due:
             yield due
-        pause(debouncer.wait(clock()) if debouncer else settings.interval)
+        pause(debouncer.wait(clock()) if debouncer else engine.pause())
 
 
 def watch(
@@ -79,70 +110,83 @@ def watch(
 ) -> Iterator[set[str]]:
     """Yield sets of paths that changed, appeared or vanished, from the first ``next()`` on, until *stop_event* is set.
 
-    *paths* are files; without any, the loaded modules of this process that are ours and the listed extra files.
+    *paths* are files; without any, the loaded modules of this process that are ours and the listed extra files. A
+    file whose content is as it was told last (a touch, an edit and its undoing) is not told.
     *settings*: default `Settings.load()`, which may raise `SettingsError`. Shape and words are watchfiles'.
     """
     settings = settings or Settings.load()
     stop = stop_event or threading.Event()
-    engine: Engine
-    if paths:
-        engine = scanner = Scanner()
-        for path in paths:
-            scanner.watch(path, known_signature(path))
-    else:
-        engine = _Loaded(Files(settings))
-
-    def pause(seconds: float) -> None:
-        if stop.wait(seconds):
-            raise _Stop
-
+    files = Files(settings if not paths else dataclasses.replace(settings, extra_files=()))
+    scanner = Scanner()
+    collect = _Collector(files, scanner) if not paths else lambda: None
+    for path in paths:
+        scanner.watch(path, known_signature(path))
+    driven = engine(settings, files, scanner, logging.getLogger(__package__).warning)
+    debouncer = Debouncer(settings.step, settings.debounce, Checkout(files.root).unfinished)
+    contents = _Contents(scanner)
     try:
-        yield from settled(engine, settings, pause)
+        for due in settled(driven, debouncer, lambda seconds: _pause(driven, stop, seconds, collect)):
+            news = contents.news(due)
+            if news:
+                yield news
     except _Stop:
         return
+    finally:
+        driven.close()
+
+
+def _pause(driven: Engine, stop: threading.Event, seconds: float, meanwhile: Callable[[], object]) -> None:
+    """Wait *seconds*, or until *driven* has something to read; look at *stop* now and then, as watchfiles does."""
+    until = time.monotonic() + seconds
+    while not stop.is_set():
+        meanwhile()
+        left = min(_GLANCE, until - time.monotonic(), driven.pause())
+        if left <= 0:
+            return
+        if driven.reader is None:
+            stop.wait(left)
+        elif select.select([driven.reader], [], [], left)[0]:
+            return
+    raise _Stop
+
+
+class _Contents:
+    """The contents that were told last of what *scanner* watches, at first those of now."""
+
+    def __init__(self, scanner: Scanner) -> None:
+        self._scanner = scanner
+        self._digests = Digests()
+        self._told: dict[str, Digest] = {}
+        self._remember()
+
+    def news(self, paths: Iterable[str]) -> set[str]:
+        """Those of *paths* that are not as they were told. They count as told from now on."""
+        found = {path: self._digests.now(path) for path in paths}
+        news = {path for path, content in found.items() if self._told.get(path, MISSING) != content}
+        self._told.update(found)
+        self._remember()
+        return news
+
+    def _remember(self) -> None:
+        for path in self._scanner.watched()[0]:
+            if path not in self._told:
+                self._told[path] = self._digests.now(path)
 
 
 class _Stop(Exception):
     """The stop event is set."""
 
 
-class StatEngine:
-    """The stat engine over a scanner, with the globs of ``extra_files`` expanded again once a second."""
+class _Collector:
+    """Has *scanner* watch what this process has loaded by now, each time it is called."""
 
-    def __init__(self, files: Files, scanner: Scanner, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, files: Files, scanner: Scanner) -> None:
         self._files = files
         self._scanner = scanner
-        self._clock = clock
-        self._expanded = clock()
-        for path in files.extra():
-            scanner.watch(path, known_signature(path))
-
-    def tick(self) -> set[str]:
-        """What changed; a listed file that appeared is told at the tick after its glob was expanded."""
-        changed = self._scanner.tick()
-        if self._clock() - self._expanded >= 1.0:
-            self._expanded = self._clock()
-            for path in self._files.extra():
-                self._scanner.watch(path, None)
-        return changed
-
-
-class _Loaded:
-    """The stat engine over what this process has loaded by now."""
-
-    def __init__(self, files: Files) -> None:
-        self._files = files
-        self._scanner = Scanner()
-        self._engine = StatEngine(files, self._scanner)
         self._modules: list[str] = []
-        self._collect()
+        self()
 
-    def tick(self) -> set[str]:
-        changed = self._engine.tick()
-        self._collect()
-        return changed
-
-    def _collect(self) -> None:
+    def __call__(self) -> None:
         modules = list(sys.modules)
         if self._modules == modules:
             return

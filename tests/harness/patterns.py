@@ -6,7 +6,9 @@ import re
 
 # One written line can hold "app.py, views.py and 12 more".
 OURS = r"reload hooks: "
-WATCHING = OURS + r"watching (?P<files>\d+) files? every (?P<interval>[\d.]+) s \((?P<engine>\w+) engine\)"
+WATCHING = (
+    OURS + r"watching (?P<files>\d+) files? (?:every (?P<interval>[\d.]+) s|by events) \((?P<engine>\w+) engine\)"
+)
 RELOADED = OURS + r"reloaded in (?P<seconds>[\d.]+) s: (?P<what>.*); (?P<workers>\d+) workers?"
 REFUSED = OURS + r"refused, still serving the previous version: (?P<why>.*)"
 WAITING_FOR_REPAIR = OURS + r"the application does not load, waiting for its repair: (?P<why>.*)"

@@ -1,0 +1,192 @@
+"""A program of its own: it hears of changes through watchfiles, and writes down which of them matter.
+
+In the process that asks, watchfiles' own thread would live beside forks, and poll twenty times a second. Here it may.
+Standard input has what to listen to, a line of JSON each time; its end is the end. Standard output has what was heard.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import json
+import os
+import select
+import signal
+import sys
+from typing import Any, Optional
+
+_NAME = "watchfiles._rust_notify"
+# Milliseconds. How often watchfiles looks at what its thread has noted, once there is something.
+_STEP = 10
+_TOGETHER = 100
+# The same where nobody wakes us.
+_STEP_ALONE = 25
+_NO_SPACE, _NO_FILES = 28, 24
+_LIMITS = {_NO_SPACE: "fs.inotify.max_user_watches", _NO_FILES: "fs.inotify.max_user_instances"}
+
+
+class Ear:
+    """Listens to folders for names in them. *notify*: watchfiles' `RustNotify`."""
+
+    def __init__(self, notify: Any) -> None:
+        self._notify = notify
+        self._listener: Any = None
+        self._wanted: Optional[tuple[str, ...]] = None
+        self._answer: dict[str, Any] = {}
+        self._names: dict[str, Optional[frozenset[str]]] = {}
+        self.wakes = True
+        """Whether a signal comes with each event, or none can come."""
+
+    def listen(self, folders: dict[str, Optional[list[str]]]) -> dict[str, Any]:
+        """Listen to *folders* from now on, for the names given with each (None: all names). What became of it."""
+        self._names = {folder: None if names is None else frozenset(names) for folder, names in folders.items()}
+        wanted = tuple(sorted(folder for folder in folders if os.path.isdir(folder)))
+        if wanted == self._wanted:
+            return self._answer
+        self._wanted = wanted
+        self._listener = None
+        error = self._open(wanted)
+        granted = len(wanted)
+        if error is not None:
+            # All or nothing is what we are told: how many of them are granted, we have to find out.
+            granted = self._most(wanted)
+        self.wakes = self._wake_me()
+        self._answer = {
+            "listening": True,
+            "deaf": list(wanted[granted:]),
+            "why": None if error is None else str(error),
+            "limit": None if error is None else _LIMITS.get(_number(error)),
+        }
+        return self._answer
+
+    def hear(self) -> list[str]:
+        """The paths that matter among what has changed by now; waits only a moment for more."""
+        if self._listener is None:
+            return []
+        step, wait = (_STEP, 2 * _STEP) if self.wakes else (_STEP_ALONE, 1000)
+        changes = self._listener.watch(_TOGETHER, step, wait, None)
+        if not isinstance(changes, set):
+            return []
+        return sorted({path for _, path in changes if self._matters(path)})
+
+    def _matters(self, path: str) -> bool:
+        if path in self._names:
+            # A folder itself: it moved, vanished or is another one.
+            return True
+        folder, name = os.path.split(path)
+        if folder not in self._names:
+            return False
+        names = self._names[folder]
+        return names is None or name in names
+
+    def _open(self, folders: tuple[str, ...]) -> Optional[Exception]:
+        if not folders:
+            return None
+        try:
+            # The thread that this starts is not the one to be woken.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+            self._listener = self._notify(list(folders), False, False, 0, False, True)
+        except Exception as error:
+            # Folders that vanish meanwhile, limits of the system; what else there may be is told as well.
+            self._listener = None
+            return error
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGIO])
+        return None
+
+    def _most(self, folders: tuple[str, ...]) -> int:
+        least, most = 0, len(folders)
+        while least + 1 < most:
+            middle = (least + most) // 2
+            if self._open(folders[:middle]) is None:
+                least = middle
+            else:
+                most = middle
+        if self._open(folders[:least]) is not None:
+            return 0
+        return least
+
+    def _wake_me(self) -> bool:
+        """Have the kernel send a signal with each event: then nobody has to look whether there is one."""
+        try:
+            import fcntl
+
+            numbers = [
+                int(name)
+                for name in os.listdir("/proc/self/fd")
+                if _leads_to(f"/proc/self/fd/{name}") == "anon_inode:inotify"
+            ]
+            for number in numbers:
+                fcntl.fcntl(number, fcntl.F_SETOWN, os.getpid())
+                fcntl.fcntl(number, fcntl.F_SETFL, fcntl.fcntl(number, fcntl.F_GETFL) | os.O_ASYNC)
+        except (ImportError, OSError, AttributeError):
+            return False
+        return bool(numbers) or self._listener is None
+
+
+def _leads_to(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
+def _number(error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    return next((number for number in _LIMITS if f"os error {number}" in str(error)), 0)
+
+
+def _load(path: str) -> Any:
+    """`RustNotify` from watchfiles' extension module: its package would bring more than we need."""
+    loader = importlib.machinery.ExtensionFileLoader(_NAME, path)
+    spec = importlib.util.spec_from_file_location(_NAME, path, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module.RustNotify
+
+
+def _say(what: dict[str, Any]) -> None:
+    data = json.dumps(what).encode() + b"\n"
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def main() -> None:
+    """Listen until standard input ends."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGIO, lambda number, frame: None)
+    ear = Ear(_load(sys.argv[1]))
+    asked = b""
+    while True:
+        ready = select.select([0, woken], [], [], None if ear.wakes else 0)[0]
+        if 0 in ready:
+            data = os.read(0, 1 << 16)
+            if not data:
+                return
+            asked += data
+            *lines, asked = asked.split(b"\n")
+            if lines:
+                _say(ear.listen(json.loads(lines[-1])))
+        if woken in ready:
+            os.read(woken, 1 << 16)
+        if woken in ready or not ear.wakes:
+            heard = ear.hear()
+            if heard:
+                _say({"heard": heard})
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (KeyboardInterrupt, BrokenPipeError):
+        pass
+    except Exception as error:
+        _say({"ended": repr(error)})
+    # 0 always: a gunicorn that reaps it would tell of anything else as of a worker's end. And at once, before Python
+    # has SIGIO end the process again.
+    os._exit(0)

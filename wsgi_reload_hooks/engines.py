@@ -1,0 +1,493 @@
+"""What notices changes: an engine that looks (`StatEngine`), and one that is told when to look (`EventEngine`).
+
+Both look with the same scanner at the same files: events decide when, never what. So whatever an event is lost for
+(a full queue, a network file system), the next look finds it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Optional, Protocol
+
+from .files import Files, under
+from .hearing import Listener, extension
+from .mounts import deaf, mounts
+from .native import Native
+from .scanner import Scanner, known_signature
+from .settings import Settings
+
+_GLOBS_EVERY = 1.0
+_LOOK_ANYWAY = 30.0
+_PROBE_AT_MOST = 2.0
+_LATE = 1.0
+# Names in one line of the log.
+_TOLD_AT_MOST = 3
+_FORCED = "WATCHFILES_FORCE_POLLING"
+
+Tell = Callable[[str], object]
+
+
+class Engine(Protocol):
+    """What `settled` drives: in one thread, by one process."""
+
+    def tick(self, settling: bool = False) -> set[str]:
+        """The paths that changed since the last tick. *settling*: changes wait for quiet, so look now."""
+
+    def pause(self) -> float:
+        """Seconds until the next tick, if nothing is to be read from `reader` before."""
+
+    @property
+    def reader(self) -> Optional[int]:
+        """A file descriptor that is readable when a tick is due at once; None where nobody tells."""
+
+    def describe(self) -> str:
+        """How it notices changes, for the log."""
+
+    def close(self) -> None:
+        """End what it has started."""
+
+    def leave(self) -> None:
+        """In a forked child: let go of it."""
+
+
+def engine(
+    settings: Settings, files: Files, scanner: Scanner, tell: Tell, python: Callable[[], Optional[str]] = lambda: None
+) -> Engine:
+    """The engine that *settings* ask for, and this machine has.
+
+    *tell* is called with one line for the log where it is not what one would expect. *python* returns the absolute
+    path of an interpreter (None: it is ``sys.executable``).
+    """
+    stat = StatEngine(settings, files, scanner, tell)
+    module = extension()
+    if settings.engine == "stat" or module is None or _polling_is_forced():
+        return stat
+    try:
+        listener = Listener(python() or sys.executable, module, Native())
+    except OSError as error:
+        tell(f"no process for watchfiles can be had ({error.strerror}): {stat.describe()}")
+        return stat
+    return EventEngine(stat, files, scanner, listener, tell)
+
+
+def _polling_is_forced() -> bool:
+    """watchfiles' own variable, as watchfiles reads it."""
+    value = os.environ.get(_FORCED)
+    return value is not None and value.lower() not in ("false", "disable", "disabled")
+
+
+class StatEngine:
+    """The stat engine over a scanner, with the globs of ``extra_files`` expanded again once a second.
+
+    It looks every ``interval`` seconds; less often where that would take more than ``budget`` of a core.
+    """
+
+    reader: Optional[int] = None
+
+    def __init__(
+        self,
+        settings: Settings,
+        files: Files,
+        scanner: Scanner,
+        tell: Tell,
+        clock: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._settings = settings
+        self._files = files
+        self._scanner = scanner
+        self._tell = tell
+        self._clock = clock
+        self._used = used
+        self._expanded = self._looked = clock()
+        self._cost = 0.0
+        self._stretched = False
+        for path in files.extra():
+            scanner.watch(path, known_signature(path))
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two looks."""
+        return max(self._settings.interval, self._cost / self._settings.budget)
+
+    def tick(self, settling: bool = False) -> set[str]:
+        if not settling and self._clock() - self._looked < self.interval:
+            return set()
+        return self.look(expand=self._clock() - self._expanded >= max(_GLOBS_EVERY, self.interval))
+
+    def look(self, expand: bool, within: Optional[Callable[[str], bool]] = None) -> set[str]:
+        """Look now. *expand*: the globs, too. *within*: see `Scanner.tick`."""
+        began = self._used()
+        if expand:
+            # One that is not watched yet was born since the last time.
+            for path in self._files.extra():
+                self._scanner.watch(path, None)
+            self._expanded = self._clock()
+        changed = self._scanner.tick(within=within)
+        self._looked = self._clock()
+        if within is None:
+            # A look now and then takes long for other reasons.
+            self._cost += (self._used() - began - self._cost) / 4
+            self._tell_stretched()
+        return changed
+
+    def pause(self) -> float:
+        return max(0.0, self._looked + self.interval - self._clock())
+
+    def describe(self) -> str:
+        return f"every {self.interval:.2g} s (stat engine)"
+
+    def close(self) -> None:
+        pass
+
+    def leave(self) -> None:
+        pass
+
+    def _tell_stretched(self) -> None:
+        stretched = self.interval > 1.5 * self._settings.interval
+        if stretched and not self._stretched:
+            self._stretched = True
+            self._tell(
+                f"a look at {len(self._scanner)} files takes {self._cost * 1000:.1f} ms of CPU: one every "
+                f"{self.interval:.1f} s instead of {self._settings.interval:g} s (setting budget = "
+                f"{self._settings.budget:g}; watchfiles needs no looks: pip install watchfiles)"
+            )
+
+
+class EventEngine:
+    """Looks when *listener* has heard something, and once in a while all the same.
+
+    Until it is proven that events arrive, and for folders whose file system keeps changes to itself or that the
+    system grants no watch for, it looks like *stat*.
+    """
+
+    def __init__(
+        self,
+        stat: StatEngine,
+        files: Files,
+        scanner: Scanner,
+        listener: Listener,
+        tell: Tell,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stat = stat
+        self._files = files
+        self._scanner = scanner
+        self._listener: Optional[Listener] = listener
+        self._tell = tell
+        self._clock = clock
+        self._ear = Interest({}, {}, frozenset())
+        self._generation = -1
+        self._asked = False
+        self._listening = False
+        self._anew = True
+        self._look_at = 0.0
+        self._refused: frozenset[str] = frozenset()
+        self._deaf_devices: dict[int, str] = {}
+        self._trusted: set[int] = set()
+        self._probes: dict[str, tuple[int, float]] = {}
+        self._suspects: dict[str, float] = {}
+        self._deaf: frozenset[str] = frozenset()
+        self._told: set[str] = set()
+
+    # -- the engine ------------------------------------------------------------------------------------------------
+
+    @property
+    def reader(self) -> Optional[int]:
+        return None if self._listener is None else self._listener.reader
+
+    def tick(self, settling: bool = False) -> set[str]:
+        if self._listener is None:
+            return self._stat.tick(settling)
+        now = self._clock()
+        heard = self._hear()
+        if self._listener is None:
+            return self._stat.look(expand=True)
+        if self._anew or self._generation != self._scanner.generation:
+            self._listen()
+        if not self._hears:
+            self._check(now)
+            found = self._stat.look(expand=True) if heard else self._stat.tick(settling)
+        elif heard or settling or self._scanner.unsure or now >= self._look_at:
+            found = self._stat.look(expand=True)
+            if not heard and now >= self._look_at:
+                self._suspect(found, now)
+            self._look_at = now + _LOOK_ANYWAY
+        elif self._deaf and self._stat.pause() == 0.0:
+            found = self._stat.look(expand=True, within=self._deaf.__contains__)
+        else:
+            found = set()
+        self._check(now)
+        return found
+
+    def pause(self) -> float:
+        if self._listener is None:
+            return self._stat.pause()
+        now = self._clock()
+        if self._listener.behind or self._generation != self._scanner.generation:
+            return 0.02
+        if not self._hears or self._deaf:
+            return self._stat.pause()
+        if self._scanner.unsure:
+            return self._stat.interval
+        due = [self._look_at, *self._suspects.values()]
+        return max(0.0, min(due) - now)
+
+    def describe(self) -> str:
+        return self._stat.describe() if self._listener is None else "by events (watchfiles engine)"
+
+    def close(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+
+    def leave(self) -> None:
+        if self._listener is not None:
+            self._listener.leave()
+
+    # -- listening -------------------------------------------------------------------------------------------------
+
+    @property
+    def _hears(self) -> bool:
+        """Whether it is proven that events arrive, but for those of `_deaf`."""
+        return self._listening and not self._probes
+
+    def _listen(self) -> None:
+        """Tell the listener what matters, where that is something new."""
+        assert self._listener is not None
+        self._generation = self._scanner.generation
+        self._anew = False
+        ear = interest(self._files, *self._scanner.watched())
+        if ear == self._ear and self._asked:
+            return
+        self._ear = ear
+        self._asked = True
+        names = dict(ear.names)
+        probes = self._new_probes(names)
+        for folder, name in probes:
+            known = names[folder]
+            names[folder] = None if known is None else known | {name}
+        self._listening = False
+        self._listener.listen(names)
+
+    def _new_probes(self, names: dict[str, Optional[frozenset[str]]]) -> list[tuple[str, str]]:
+        """One folder of each file system that is new to us, where a probe can be laid, and the probe's name."""
+        kinds = deaf(names, mounts(), os.path.abspath)
+        found = []
+        for folder in sorted(names):
+            device = _device(folder)
+            if device is None or device in self._trusted or device in self._deaf_devices:
+                continue
+            if folder in kinds:
+                self._deaf_devices[device] = f"file system {kinds[folder]}"
+            elif (
+                folder in self._ear.spelled
+                and device not in {probed for probed, _ in self._probes.values()}
+                and os.access(folder, os.W_OK | os.X_OK)
+            ):
+                self._probes[os.path.join(folder, f".wsgi-reload-hooks-{os.getpid()}.tmp")] = device, 0.0
+        for path in self._probes:
+            found.append((os.path.dirname(path), os.path.basename(path)))
+        return [(folder, name) for folder, name in found if folder in names]
+
+    def _hear(self) -> bool:
+        """Whether something was heard that is worth a look."""
+        assert self._listener is not None
+        heard = False
+        for message in self._listener.read():
+            if "heard" in message:
+                for path in message["heard"]:
+                    heard = self._heard(path) or heard
+            elif "listening" in message:
+                self._answered(message)
+                heard = True
+            else:
+                self._tell(f"the process that listens for events has ended ({message['ended']}): looking instead")
+                self.close()
+                return True
+        return heard
+
+    def _heard(self, path: str) -> bool:
+        if path in self._probes:
+            device, _ = self._probes.pop(path)
+            self._trusted.add(device)
+            return False
+        folder = os.path.dirname(path)
+        self._suspects.pop(folder, None)
+        if path in self._ear.structure or os.path.isdir(path):
+            # A folder or a link: what lies behind it may be another place now.
+            self._anew = True
+        return True
+
+    def _answered(self, message: dict[str, object]) -> None:
+        """The listener listens: to all but those it names."""
+        self._listening = True
+        refused = message["deaf"]
+        assert isinstance(refused, list)
+        self._refused = frozenset(refused)
+        if refused:
+            limit = message.get("limit")
+            advice = f"; raise it with: sysctl {limit}" if limit else ""
+            self._tell_once(
+                f"the system grants no watch for {len(refused)} of {len(self._ear.names)} folders "
+                f"({message.get('why')}): they are looked at every {self._stat.interval:.2g} s{advice}"
+            )
+        now = self._clock()
+        for path, (device, began) in list(self._probes.items()):
+            if not began:
+                if os.path.dirname(path) in self._refused or not _laid(path):
+                    # Not proven, but nothing speaks against it either.
+                    del self._probes[path]
+                    self._trusted.add(device)
+                else:
+                    self._probes[path] = device, now
+        self._set_deaf()
+
+    def _check(self, now: float) -> None:
+        """What should have been heard by now, was not."""
+        for path, (device, began) in list(self._probes.items()):
+            if began and now - began > _PROBE_AT_MOST:
+                del self._probes[path]
+                self._deaf_devices[device] = "no event came for a file made there"
+                self._set_deaf()
+        for folder in [folder for folder, deadline in self._suspects.items() if now >= deadline]:
+            del self._suspects[folder]
+            found = _device(folder)
+            if found is not None and found not in self._deaf_devices:
+                self._trusted.discard(found)
+                self._deaf_devices[found] = "a change came without an event"
+                self._set_deaf()
+
+    def _suspect(self, found: Iterable[str], now: float) -> None:
+        """*found* was not heard of. If it is not in a moment, nobody tells us of changes there."""
+        for path in found:
+            folder = os.path.realpath(os.path.dirname(path))
+            if path not in self._deaf and os.path.dirname(path) not in self._deaf and folder in self._ear.names:
+                self._suspects.setdefault(folder, now + _LATE)
+
+    def _set_deaf(self) -> None:
+        """Which folders have to be looked at, and say so."""
+        real = {folder for folder in self._ear.names if _device(folder) in self._deaf_devices}
+        for device, why in self._deaf_devices.items():
+            folders = sorted(folder for folder in real.intersection(self._ear.spelled) if _device(folder) == device)
+            if folders:
+                shown = ", ".join(self._files.relative(folder) for folder in folders[:_TOLD_AT_MOST])
+                more = f" and {len(folders) - _TOLD_AT_MOST} more" if len(folders) > _TOLD_AT_MOST else ""
+                self._tell_once(
+                    f"no events for {shown}{more} ({why}): looking every {self._stat.interval:.2g} s there",
+                    f"{device}",
+                )
+        silent = real | self._refused
+        self._deaf = frozenset(spelled for folder in silent for spelled in self._ear.spelled.get(folder, (folder,)))
+
+    def _tell_once(self, line: str, about: str = "") -> None:
+        if (about or line) not in self._told:
+            self._told.add(about or line)
+            self._tell(line)
+
+
+@dataclasses.dataclass(frozen=True)
+class Interest:
+    """What to listen to. *names*: real folders, and the names in them that matter (None: all). *spelled*: those of
+    them with watched files, as these spell them. *structure*: folders and links whose move changes what is where.
+    """
+
+    names: dict[str, Optional[frozenset[str]]]
+    spelled: dict[str, frozenset[str]]
+    structure: frozenset[str]
+
+
+def interest(files: Files, paths: Iterable[str], listed: Iterable[str]) -> Interest:
+    """What has to be heard to notice every change of *paths*, and of the names in the folders *listed*."""
+    wanted = _Wanted()
+    real: dict[str, str] = {}
+    for path in paths:
+        spelling = os.path.dirname(path)
+        folder, name = os.path.split(os.path.abspath(path))
+        if folder not in real:
+            real[folder] = os.path.realpath(folder)
+        wanted.add(real[folder], name, spelling)
+        if os.path.islink(path):
+            wanted.add(*os.path.split(os.path.realpath(path)), spelling)
+    for folder in {*listed, *files.walked()}:
+        real[os.path.abspath(folder)] = os.path.realpath(folder)
+        wanted.add(os.path.realpath(folder), None, folder)
+    top = os.path.dirname(os.path.realpath(files.root))
+    for folder, place in real.items():
+        for link in _links(folder):
+            wanted.add_structure(link)
+        # A folder that is renamed says so itself; one above it does not.
+        wanted.add_structure(place)
+        above = os.path.dirname(place)
+        while under(above, top) and above != top:
+            wanted.add_structure(above)
+            above = os.path.dirname(above)
+    return wanted.interest()
+
+
+class _Wanted:
+    """An `Interest` that is being put together."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+        self._whole: set[str] = set()
+        self._spelled: dict[str, set[str]] = {}
+        self._structure: set[str] = set()
+
+    def add(self, folder: str, name: Optional[str], spelling: Optional[str] = None) -> None:
+        """*name* in the real *folder*; where that is not there yet, the first of its parents' names that is missing."""
+        while not os.path.isdir(folder) and folder != os.path.dirname(folder):
+            self._structure.add(folder)
+            folder, name = os.path.split(folder)
+            spelling = None
+        if name is None:
+            self._whole.add(folder)
+        self._names.setdefault(folder, set()).update([] if name is None else [name])
+        if spelling is not None:
+            self._spelled.setdefault(folder, set()).add(spelling)
+
+    def add_structure(self, path: str) -> None:
+        """A folder or a link that may become another one."""
+        if path != os.path.dirname(path):
+            self._structure.add(path)
+            self.add(*os.path.split(path))
+
+    def interest(self) -> Interest:
+        return Interest(
+            {folder: None if folder in self._whole else frozenset(names) for folder, names in self._names.items()},
+            {folder: frozenset(spellings) for folder, spellings in self._spelled.items()},
+            frozenset(self._structure),
+        )
+
+
+def _links(folder: str) -> list[str]:
+    """The symbolic links on the way to *folder*, each under the real name of the folder it lies in."""
+    found = []
+    place = os.sep
+    for part in folder.split(os.sep):
+        place = os.path.join(place, part)
+        if os.path.islink(place):
+            found.append(place)
+            place = os.path.realpath(place)
+    return found
+
+
+def _device(folder: str) -> Optional[int]:
+    try:
+        return os.stat(folder).st_dev
+    except OSError:
+        return None
+
+
+def _laid(path: str) -> bool:
+    """Make a file and take it away again: an event, if events come at all."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        os.unlink(path)
+    except OSError:
+        return False
+    return True

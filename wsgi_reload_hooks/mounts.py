@@ -1,0 +1,66 @@
+"""On which file systems does the kernel not tell of every change? Those that somebody else may write to."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Optional
+
+_TABLE = "/proc/self/mountinfo"
+# Written to by another machine, by the host of a virtual machine, or by a program that tells nobody.
+_REMOTE = re.compile(
+    r"""(nfs.* | cifs | smb.* | 9p | virtiofs | vboxsf | vmhgfs | prl_fs | fuse.* | drvfs | afs | ceph | gfs2? | ocfs2
+      | lustre | glusterfs | coda | ncpfs | osxfs | fakeowner | grpcfuse | acfs | beegfs | orangefs | gpfs)\Z""",
+    re.VERBOSE,
+)
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+class Mount(NamedTuple):
+    """One line of the table: where, and what kind of file system."""
+
+    place: str
+    kind: str
+
+
+def mounts(text: Optional[str] = None) -> list[Mount]:
+    """The mounts of this process, the one that hides others last; empty where the system does not tell.
+
+    *text*: the table itself (default: the kernel's).
+    """
+    if text is None:
+        try:
+            with open(_TABLE, "rb") as file:
+                text = os.fsdecode(file.read())
+        except OSError:
+            return []
+    found = []
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if len(fields) > 4 and after:
+            found.append(Mount(_OCTAL.sub(lambda code: chr(int(code[1], 8)), fields[4]), after.split(" ")[0]))
+    return found
+
+
+def deaf(
+    folders: Iterable[str], table: Iterable[Mount], real: Callable[[str], str] = os.path.realpath
+) -> dict[str, str]:
+    """Those of *folders* that lie on a file system which does not tell of every change, and what kind it is."""
+    known = list(table)
+    found = {}
+    for folder in folders:
+        kind = _kind(real(folder), known)
+        if kind is not None and _REMOTE.match(kind):
+            found[folder] = kind
+    return found
+
+
+def _kind(path: str, table: list[Mount]) -> Optional[str]:
+    best: Optional[Mount] = None
+    for mount in table:
+        inside = mount.place in ("/", path) or path.startswith(mount.place + "/")
+        if inside and (best is None or len(mount.place) >= len(best.place)):
+            best = mount
+    return None if best is None else best.kind

@@ -14,7 +14,7 @@ import threading
 from types import ModuleType
 from typing import Optional
 
-from .files import Files, mo_files, module_file, module_value
+from .files import Files, Walk, locale_folders, mo_files, module_file, module_value
 from .imports import ImportWitness, forget_bytecode
 from .scanner import Folder, Scanner, Signature, known_signature
 from .settings import Settings
@@ -38,6 +38,8 @@ class CodeChanged:
         self._scanner = Scanner()
         self._modules: list[str] = []
         self._imported: dict[str, Optional[Signature]] = {}
+        self._locales: list[str] = []
+        self._translations = Walk(lambda by: mo_files(self._locales, by))
 
     def __call__(self) -> int:
         """0, `FILE_MODIFIED` or `I18N_MODIFIED`. What is told is told once.
@@ -56,11 +58,18 @@ class CodeChanged:
     def _begin(self) -> Files:
         self._files = files = Files(self._settings or Settings.load())
         self._scanner.watch_only((), [Folder(each, files.installed) for each in files.install_folders()])
-        for listed in _listed(files):
+        for listed in self._listed(files):
             self._scanner.watch(listed, known_signature(listed))
         # From now on a file that fails to import is known, too: it is in no `sys.modules`.
         ImportWitness(files.ours, self._saw).install()
         return files
+
+    def _listed(self, files: Files) -> set[str]:
+        locales = locale_folders(files.ours)
+        if locales != self._locales:
+            self._locales = locales
+            self._translations = Walk(lambda by: mo_files(locales, by))
+        return files.extra() | self._translations.now()
 
     def _saw(self, path: str, found: Signature | None) -> None:
         self._imported.setdefault(path, found)
@@ -68,7 +77,7 @@ class CodeChanged:
     def _collect(self, files: Files) -> None:
         while self._imported:
             self._scanner.watch(*self._imported.popitem())
-        for listed in _listed(files):
+        for listed in self._listed(files):
             # One that is not watched yet was born since the last call.
             self._scanner.watch(listed, None)
         modules = list(sys.modules)
@@ -79,10 +88,6 @@ class CodeChanged:
             path = module_file(module)
             if path is not None and files.ours(path):
                 self._scanner.watch(path, _as_loaded(module, path))
-
-
-def _listed(files: Files) -> set[str]:
-    return files.extra() | mo_files(files.ours)
 
 
 def _as_loaded(module: object, path: str) -> Optional[Signature]:

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import sys
+import time
 from typing import Any, Optional
 
 _NAME = "watchfiles._rust_notify"
@@ -21,8 +22,10 @@ _STEP = 10
 _TOGETHER = 100
 # The same where nobody wakes us.
 _STEP_ALONE = 25
-_NO_SPACE, _NO_FILES = 28, 24
-_LIMITS = {_NO_SPACE: "fs.inotify.max_user_watches", _NO_FILES: "fs.inotify.max_user_instances"}
+# Seconds.
+_GIVEN_BACK = 0.05
+# What watchfiles says where a limit of the system is reached, and which one that is.
+_LIMITS = {"MaxFilesWatch": "fs.inotify.max_user_watches", "os error 24": "fs.inotify.max_user_instances"}
 
 
 class Ear:
@@ -45,17 +48,15 @@ class Ear:
             return self._answer
         self._wanted = wanted
         self._listener = None
-        error = self._open(wanted)
-        granted = len(wanted)
-        if error is not None:
-            # All or nothing is what we are told: how many of them are granted, we have to find out.
-            granted = self._most(wanted)
+        # A watch takes the right to read.
+        readable = tuple(folder for folder in wanted if os.access(folder, os.R_OK))
+        granted, error = self._grant(readable)
         self.wakes = self._wake_me()
         self._answer = {
             "listening": True,
-            "deaf": list(wanted[granted:]),
-            "why": None if error is None else str(error),
-            "limit": None if error is None else _LIMITS.get(_number(error)),
+            "deaf": sorted({*wanted} - {*granted}),
+            "why": _why(error) if error is not None else "no right to read them",
+            "limit": None if error is None else _limit(error),
         }
         return self._answer
 
@@ -85,7 +86,7 @@ class Ear:
         try:
             # The thread that this starts is not the one to be woken.
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
-            self._listener = self._notify(list(folders), False, False, 0, False, True)
+            self._listener = self._notify(list(folders), False, False, 0, False, False)
         except Exception as error:
             # Folders that vanish meanwhile, limits of the system; what else there may be is told as well.
             self._listener = None
@@ -94,17 +95,23 @@ class Ear:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGIO])
         return None
 
-    def _most(self, folders: tuple[str, ...]) -> int:
+    def _grant(self, folders: tuple[str, ...]) -> tuple[tuple[str, ...], Optional[Exception]]:
+        """Listen to as many of *folders* as can be. Which they are, and what is in the way of the rest."""
+        error = self._open(folders)
+        if error is None:
+            return folders, None
+        # All or nothing is what we are told: how many of them are granted, we have to find out.
         least, most = 0, len(folders)
         while least + 1 < most:
             middle = (least + most) // 2
+            # What was granted is given back by a thread, a little later.
+            time.sleep(_GIVEN_BACK)
             if self._open(folders[:middle]) is None:
                 least = middle
             else:
                 most = middle
-        if self._open(folders[:least]) is not None:
-            return 0
-        return least
+        time.sleep(_GIVEN_BACK)
+        return (folders[:least] if self._open(folders[:least]) is None else ()), error
 
     def _wake_me(self) -> bool:
         """Have the kernel send a signal with each event: then nobody has to look whether there is one."""
@@ -131,10 +138,12 @@ def _leads_to(link: str) -> str:
         return ""
 
 
-def _number(error: Exception) -> int:
-    if isinstance(error, OSError) and error.errno:
-        return error.errno
-    return next((number for number in _LIMITS if f"os error {number}" in str(error)), 0)
+def _limit(error: Exception) -> Optional[str]:
+    return next((limit for words, limit in _LIMITS.items() if words in str(error)), None)
+
+
+def _why(error: Exception) -> str:
+    return str(error) if _limit(error) is None else "a limit of the system is reached"
 
 
 def _load(path: str) -> Any:

@@ -318,7 +318,7 @@ class EventEngine:
             return False
         folder = os.path.dirname(path)
         self._suspects.pop(folder, None)
-        if path in self._ear.structure or os.path.isdir(path):
+        if path in self._ear.structure or os.path.islink(path) or os.path.isdir(path):
             # A folder or a link: what lies behind it may be another place now.
             self._anew = True
         return True
@@ -330,11 +330,10 @@ class EventEngine:
         assert isinstance(refused, list)
         self._refused = frozenset(refused)
         if refused:
-            limit = message.get("limit")
-            advice = f"; raise it with: sysctl {limit}" if limit else ""
+            advice = f"; raise it: sysctl {message['limit']}" if message["limit"] else ""
             self._tell_once(
                 f"the system grants no watch for {len(refused)} of {len(self._ear.names)} folders "
-                f"({message.get('why')}): they are looked at every {self._stat.interval:.2g} s{advice}"
+                f"({message['why']}): they are looked at every {self._stat.interval:.2g} s{advice}"
             )
         now = self._clock()
         for path, (device, began) in list(self._probes.items()):

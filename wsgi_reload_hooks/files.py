@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import sysconfig
+import time
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, Optional
@@ -35,6 +36,7 @@ _LOADABLE = (*_IMPORTABLE, *importlib.machinery.BYTECODE_SUFFIXES, ".zip", ".egg
 _GLOB = re.compile(r"(?P<deep>\*\*/?)|(?P<any>\*)|(?P<one>\?)|(?P<set>\[[^]/]+\])|(?P<plain>.)", re.DOTALL)
 _NAMESPACE: Any = vars(ModuleType)["__dict__"]
 _PACKAGES_DEEP = 3
+_COARSE = 2.0
 _FOLDERS_AT_MOST = 500
 _OURSELVES = os.path.dirname(os.path.abspath(__file__))
 
@@ -95,24 +97,60 @@ def loaded_files() -> set[str]:
     return {path for module in list(sys.modules.values()) for path in [module_file(module)] if path}
 
 
-def mo_files(ours: Callable[[str], bool]) -> set[str]:
-    """The ``.mo`` files of every locale folder that is *ours* and that a configured Django in this process uses (Django)."""
+class Walk:
+    """What a walk found, until a folder or a file that it went by has changed.
+
+    *walk* makes it: it adds to its argument the paths that its result depends on.
+    """
+
+    def __init__(self, walk: Callable[[set[str]], set[str]]) -> None:
+        self._walk = walk
+        self._by: dict[str, Optional[tuple[int, int]]] = {}
+        self._found: set[str] = set()
+        self._again = True
+
+    def now(self) -> set[str]:
+        """What it finds as of now; a walk only where that may have changed."""
+        recent = (time.time() - _COARSE) * 1e9
+        if self._again or any(_state(path) != state for path, state in self._by.items()):
+            by: set[str] = set()
+            self._found = self._walk(by)
+            self._by = {path: _state(path) for path in by}
+            # The clock of a file system ticks coarsely: what changed just now may change again unseen.
+            self._again = any(state is not None and state[0] > recent for state in self._by.values())
+        return self._found
+
+
+def _state(path: str) -> Optional[tuple[int, int]]:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_ino
+
+
+def locale_folders(ours: Callable[[str], bool]) -> list[str]:
+    """Every locale folder that is *ours* and that a configured Django in this process uses (Django)."""
     conf, registry = sys.modules.get("django.conf"), sys.modules.get("django.apps")
     settings = getattr(conf, "settings", None)
     if settings is None or not settings.configured or not settings.USE_I18N:
-        return set()
+        return []
     folders = [os.fspath(folder) for folder in settings.LOCALE_PATHS]
     apps = getattr(registry, "apps", None)
     if apps is not None and apps.ready:
         folders += [os.path.join(config.path, "locale") for config in apps.get_app_configs()]
-    return {
-        os.path.join(folder, name)
-        for locale in map(os.path.abspath, folders)
-        if ours(os.path.join(locale, "x"))
-        for folder, _, names in os.walk(locale)
-        for name in names
-        if name.endswith(".mo")
-    }
+    return [locale for locale in map(os.path.abspath, folders) if ours(os.path.join(locale, "x"))]
+
+
+def mo_files(folders: Iterable[str], by: set[str]) -> set[str]:
+    """The ``.mo`` files in *folders*; each folder that was looked into is added to *by*."""
+    found: set[str] = set()
+    for locale in folders:
+        by.add(locale)
+        for folder, _, names in os.walk(locale):
+            by.add(folder)
+            found.update(os.path.join(folder, name) for name in names if name.endswith(".mo"))
+    return found
 
 
 class Files:
@@ -129,6 +167,7 @@ class Files:
         self._extra = [Entry(text, self.root) for text in settings.extra_files if text != "!"]
         self._gitignore = GitIgnore(self.root)
         self._walked: frozenset[str] = frozenset()
+        self._extra_walk = Walk(self._walk_extra)
         paths = sysconfig.get_paths()
         libraries = {os.path.abspath(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
         self._libraries = tuple(library for library in libraries if not under(self.root, library))
@@ -151,7 +190,7 @@ class Files:
 
     def extra(self) -> set[str]:
         """The files listed in ``extra_files``, globs expanded as of now; a name without a glob need not exist."""
-        return {path for path in self._listed() if not self.excluded(path)}
+        return set(self._extra_walk.now())
 
     def walked(self) -> frozenset[str]:
         """The folders in which `extra` looked for files the last time: where a new one may appear."""
@@ -217,9 +256,16 @@ class Files:
                 return f"third-party (in {library}); third_party = true would"
         return ""
 
-    def _listed(self) -> dict[str, Entry]:
-        """The files that ``extra_files`` lists, each with the entry that does."""
+    def _walk_extra(self, by: set[str]) -> set[str]:
         ignored = self._gitignore.now()
+        found = {path for path in self._listed(ignored) if not self.excluded(path)}
+        by |= self._walked
+        by.update(ignored.files())
+        by.update(entry.start for entry in self._extra)
+        return found
+
+    def _listed(self, ignored: Ignored) -> dict[str, Entry]:
+        """The files that ``extra_files`` lists, each with the entry that does."""
         found: dict[str, Entry] = {}
         walked: set[str] = set()
         for entry in self._extra:
@@ -231,7 +277,11 @@ class Files:
         return found
 
     def _explained(self, path: str) -> str:
-        excluding, entry, not_ours = self._excluding(path), self._listed().get(path), self._not_ours(path)
+        excluding, entry, not_ours = (
+            self._excluding(path),
+            self._listed(self._gitignore.now()).get(path),
+            self._not_ours(path),
+        )
         if entry is not None and excluding is None:
             return f"watched: listed by extra_files = {entry.text!r}"
         if excluding is None and not path.endswith(_LOADABLE):
@@ -268,7 +318,7 @@ class Entry:
         anchor, rest = _anchored(root, glob)
         fixed = re.split(r"[*?[]", rest, maxsplit=1)[0]
         self._is_glob = fixed != rest
-        self._start = os.path.normpath(os.path.join(anchor, os.path.dirname(fixed) if self._is_glob else fixed))
+        self.start = os.path.normpath(os.path.join(anchor, os.path.dirname(fixed) if self._is_glob else fixed))
 
     def expanded(self, ignored: Ignored, walked: set[str]) -> Iterator[str]:
         """The files it lists as of now; one that is named without a glob need not exist.
@@ -276,10 +326,10 @@ class Entry:
         The folders in which it looks for them are added to *walked*.
         """
         if self._names_a_file():
-            yield self._start
-        elif not ignored.line(self._start, True):
-            walked.add(self._start)
-            for folder, folders, names in os.walk(self._start):
+            yield self.start
+        elif not ignored.line(self.start, True):
+            walked.add(self.start)
+            for folder, folders, names in os.walk(self.start):
                 walked.add(folder)
                 folders[:] = [each for each in folders if not _passed_over(folder, each, True, ignored)]
                 for each in names:
@@ -289,11 +339,11 @@ class Entry:
 
     def speaks_of(self, path: str) -> bool:
         """Whether it lists *path*, or takes it back, unless a walk passes it over."""
-        return bool(self.pattern.match(path)) and (self.takes_back or under(path, self._start))
+        return bool(self.pattern.match(path)) and (self.takes_back or under(path, self.start))
 
     def passed_over(self, path: str, ignored: Ignored) -> str:
         """Why the walk for this entry passes *path* over, or nothing."""
-        folder, *inside = self._start, *os.path.relpath(path, self._start).split(os.sep)
+        folder, *inside = self.start, *os.path.relpath(path, self.start).split(os.sep)
         line = ignored.line(folder, True)
         why = str(line) if line else ""
         for deep, name in enumerate(inside, 1):
@@ -302,7 +352,7 @@ class Entry:
         return why
 
     def _names_a_file(self) -> bool:
-        return not self._is_glob and not os.path.isdir(self._start)
+        return not self._is_glob and not os.path.isdir(self.start)
 
 
 def _anchored(root: str, glob: str) -> tuple[str, str]:

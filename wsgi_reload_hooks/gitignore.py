@@ -104,6 +104,13 @@ class Ignored:
             self._folders[path] = self.line(os.path.dirname(path), True) or self._decided(path, True)
         return self._folders[path]
 
+    def files(self) -> Iterator[str]:
+        """The files that were looked at for rules so far, be they there or not."""
+        yield os.path.join(self._top, ".git")
+        yield _exclude_file(os.path.join(self._top, ".git"))
+        for folder in self._lines:
+            yield os.path.join(folder, _NAME)
+
     def _decided(self, path: str, folder: bool) -> Optional[Line]:
         rules = self._of(os.path.dirname(path))
         text = _text(path) if rules else ""

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from edits import PACKAGE_ROOT, save, save_atomically
+from edits import PACKAGE_ROOT, save, save_atomically, without_rights
 from harness.waiting import holds, wait_until
 
 from wsgi_reload_hooks import Settings, SettingsError
@@ -182,6 +183,30 @@ def test_folders_that_move_vanish_and_come_back(name: str, root: Path) -> None:
         watch.expect("app.py")
         save_atomically(path, "12")
         watch.expect("app.py")
+
+
+def test_rights_that_are_taken_away_and_given_back() -> None:
+    """One line while a file cannot be asked; what has changed by then is told when it can be."""
+
+    def told() -> bool:
+        package = folder / "package"
+        package.mkdir()
+        os.rename(folder / "app.py", package / "app.py")
+        with watch:
+            watch.expect("app.py")
+            package.chmod(0)
+            wait_until(lambda: watch.lines, "it is told")
+            package.chmod(0o755)
+            save_atomically(package / "app.py", "12")
+            watch.expect("app.py")
+            return watch.lines == ["package/app.py: cannot be looked at now (Permission denied), so taken as unchanged"]
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        folder.chmod(0o777)
+        save(folder / "app.py", "1")
+        watch = Watch(folder, [folder / "package" / "app.py"], engine="stat")
+        assert without_rights(told)
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -105,7 +105,7 @@ class StatEngine:
         self._used = used
         self._expanded = self._looked = clock()
         self._cost = 0.0
-        self._stretched = False
+        self._stretched = self._unasked = False
         for path in files.extra():
             scanner.watch(path, known_signature(path))
 
@@ -129,6 +129,7 @@ class StatEngine:
             self._expanded = self._clock()
         changed = self._scanner.tick(within=within)
         self._looked = self._clock()
+        self._tell_unasked()
         if within is None:
             # A look now and then takes long for other reasons.
             self._cost += (self._used() - began - self._cost) / 4
@@ -146,6 +147,14 @@ class StatEngine:
 
     def leave(self) -> None:
         pass
+
+    def _tell_unasked(self) -> None:
+        unasked = self._scanner.unasked
+        if unasked and not self._unasked:
+            path, why = next(iter(unasked.items()))
+            more = f" and {len(unasked) - 1} more" if len(unasked) > 1 else ""
+            self._tell(f"{self._files.relative(path)}{more}: cannot be looked at now ({why}), so taken as unchanged")
+        self._unasked = bool(unasked)
 
     def _tell_stretched(self) -> None:
         stretched = self.interval > 1.5 * self._settings.interval

@@ -133,6 +133,8 @@ class Scanner:
     def __init__(self) -> None:
         self.generation = 0
         """Grows whenever something else is watched than before."""
+        self.unasked: dict[str, str] = {}
+        """What could not be asked at the last tick, and why: it counts as unchanged."""
         self._seen: dict[str, Optional[Signature]] = {}
         self._groups: list[_Group] = []
         self._regroup = True
@@ -184,13 +186,15 @@ class Scanner:
             self._regroup = False
             self._groups = _grouped(self._seen.copy())
         vanished = set() if within is None else {path for path in self._vanished if not within(os.path.dirname(path))}
+        unasked: dict[str, str] = {}
         for group in self._groups:
             if (within is not None and not within(group.folder)) or (not self._vanished and group.unchanged()):
                 continue
             for path, before in group.files():
                 try:
                     found = signature(path)
-                except OSError:
+                except OSError as error:
+                    unasked[path] = error.strerror
                     continue
                 if found == before:
                     continue
@@ -201,7 +205,7 @@ class Scanner:
                     self._seen[path] = found
                     self._regroup = True
                     changed.add(path)
-        self._vanished = vanished
+        self._vanished, self.unasked = vanished, unasked
         return changed
 
 

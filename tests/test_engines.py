@@ -20,9 +20,10 @@ from harness.waiting import holds, wait_until
 
 from wsgi_reload_hooks import Settings, SettingsError
 from wsgi_reload_hooks.checkout import Checkout
-from wsgi_reload_hooks.engines import Engine, EventEngine, StatEngine, engine, interest
+from wsgi_reload_hooks.engines import Engine, EventEngine, StatEngine, engine
 from wsgi_reload_hooks.files import Files
 from wsgi_reload_hooks.hearing import Listener, extension
+from wsgi_reload_hooks.interest import interest
 from wsgi_reload_hooks.mounts import Mount
 from wsgi_reload_hooks.native import Native
 from wsgi_reload_hooks.scanner import Scanner, known_signature
@@ -207,6 +208,38 @@ def test_rights_that_are_taken_away_and_given_back() -> None:
         save(folder / "app.py", "1")
         watch = Watch(folder, [folder / "package" / "app.py"], engine="stat")
         assert without_rights(told)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_folder_that_takes_the_place_of_another(name: str, root: Path) -> None:
+    """`mv package old; mv new package`: at once, and what is saved in it after that is told, too."""
+    path = save(root / "package" / "app.py", "1")
+    save(root / "new" / "app.py", "12")
+    with Watch(root, [path], engine=name) as watch:
+        os.rename(root / "package", root / "old")
+        os.rename(root / "new", root / "package")
+        watch.expect("app.py")
+        save(path, "123")
+        watch.expect("app.py")
+        shutil.rmtree(root / "package")
+        save(path, "1")
+        watch.expect("app.py")
+        save(path, "12")
+        watch.expect("app.py")
+        assert watch.lines == []
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_name_that_is_no_text(name: str, root: Path) -> None:
+    """A file whose name is not UTF-8 takes no ear away."""
+    path = save(root / "app.py", "1")
+    with Watch(root, [path], engine=name) as watch:
+        save(Path(os.fsdecode(os.fsencode(root) + b"/f\xff")), "1")
+        save(path, "12")
+        watch.expect("app.py")
+        save(path, "123")
+        watch.expect("app.py")
+        assert watch.lines == []
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -28,6 +28,7 @@ CORE = {
     "mounts": 2,
     "ear": 2,
     "hearing": 3,
+    "interest": 3,
     "engines": 4,
     "watcher": 5,
     "reloader": 3,

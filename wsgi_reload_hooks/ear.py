@@ -12,6 +12,7 @@ import json
 import os
 import select
 import signal
+import stat
 import sys
 import time
 from typing import Any, Optional
@@ -34,8 +35,8 @@ class Ear:
     def __init__(self, notify: Any) -> None:
         self._notify = notify
         self._listener: Any = None
-        self._wanted: Optional[tuple[str, ...]] = None
-        self._answer: dict[str, Any] = {}
+        self._places: dict[str, tuple[int, int]] = {}
+        self._answer: dict[str, Any] = {"deaf": [], "why": None, "limit": None}
         self._names: dict[str, Optional[frozenset[str]]] = {}
         self.wakes = True
         """Whether a signal comes with each event, or none can come."""
@@ -43,32 +44,43 @@ class Ear:
     def listen(self, folders: dict[str, Optional[list[str]]]) -> dict[str, Any]:
         """Listen to *folders* from now on, for the names given with each (None: all names). What became of it."""
         self._names = {folder: None if names is None else frozenset(names) for folder, names in folders.items()}
-        wanted = tuple(sorted(folder for folder in folders if os.path.isdir(folder)))
-        if wanted == self._wanted:
-            return self._answer
-        self._wanted = wanted
-        self._listener = None
+        places = {folder: place for folder in sorted(folders) for place in [_place(folder)] if place is not None}
+        if places != self._places:
+            self._places = places
+            self._listener = None
+            self._begin()
+        return self._answer
+
+    def _begin(self) -> None:
         # A watch takes the right to read.
-        readable = tuple(folder for folder in wanted if os.access(folder, os.R_OK))
-        granted, error = self._grant(readable)
+        granted, error = self._grant(tuple(folder for folder in self._places if os.access(folder, os.R_OK)))
         self.wakes = self._wake_me()
+        deaf = sorted({*self._places} - {*granted})
         self._answer = {
-            "listening": True,
-            "deaf": sorted({*wanted} - {*granted}),
-            "why": _why(error) if error is not None else "no right to read them",
+            "deaf": deaf,
+            "why": _why(error) if error is not None else "no right to read them" if deaf else None,
             "limit": None if error is None else _limit(error),
         }
-        return self._answer
 
     def hear(self) -> list[str]:
         """The paths that matter among what has changed by now; waits only a moment for more."""
         if self._listener is None:
             return []
         step, wait = (_STEP, 2 * _STEP) if self.wakes else (_STEP_ALONE, 1000)
-        changes = self._listener.watch(_TOGETHER, step, wait, None)
+        try:
+            changes = self._listener.watch(_TOGETHER, step, wait, None)
+        except Exception:
+            # A name that is no text, say; watchfiles hears nothing after that. Whatever it was, it is there now.
+            self._give_back()
+            self._begin()
+            return sorted(self._names)
         if not isinstance(changes, set):
             return []
-        return sorted({path for _, path in changes if self._matters(path)})
+        heard = sorted({path for _, path in changes if self._matters(path)})
+        if any(path in self._names for path in heard):
+            # A folder vanished, or came: what was granted for it is gone, even where its successor looks the same.
+            self._places = {}
+        return heard
 
     def _matters(self, path: str) -> bool:
         if path in self._names:
@@ -104,14 +116,18 @@ class Ear:
         least, most = 0, len(folders)
         while least + 1 < most:
             middle = (least + most) // 2
-            # What was granted is given back by a thread, a little later.
-            time.sleep(_GIVEN_BACK)
+            self._give_back()
             if self._open(folders[:middle]) is None:
                 least = middle
             else:
                 most = middle
-        time.sleep(_GIVEN_BACK)
+        self._give_back()
         return (folders[:least] if self._open(folders[:least]) is None else ()), error
+
+    def _give_back(self) -> None:
+        """Listen to nothing. What was granted is given back by a thread, a little later."""
+        self._listener = None
+        time.sleep(_GIVEN_BACK)
 
     def _wake_me(self) -> bool:
         """Have the kernel send a signal with each event: then nobody has to look whether there is one."""
@@ -129,6 +145,15 @@ class Ear:
         except (ImportError, OSError, AttributeError):
             return False
         return bool(numbers) or self._listener is None
+
+
+def _place(folder: str) -> Optional[tuple[int, int]]:
+    """Which folder it is that has this name now."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else None
 
 
 def _leads_to(link: str) -> str:
@@ -180,7 +205,9 @@ def main() -> None:
             asked += data
             *lines, asked = asked.split(b"\n")
             if lines:
-                _say(ear.listen(json.loads(lines[-1])))
+                # Those before the last are out of date already.
+                request = json.loads(lines[-1])
+                _say({**ear.listen(request["folders"]), "listening": request["number"]})
         if woken in ready:
             os.read(woken, 1 << 16)
         if woken in ready or not ear.wakes:

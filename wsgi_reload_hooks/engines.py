@@ -6,15 +6,15 @@ Both look with the same scanner at the same files: events decide when, never wha
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Optional, Protocol
 
-from .files import Files, under
+from .files import Files
 from .hearing import Listener, extension
+from .interest import Interest, interest
 from .mounts import deaf, mounts
 from .native import Native
 from .scanner import Scanner, known_signature
@@ -189,11 +189,12 @@ class EventEngine:
         self._listener: Optional[Listener] = listener
         self._tell = tell
         self._clock = clock
-        self._ear = Interest({}, {}, frozenset())
+        self._ear = Interest({}, {})
         self._generation = -1
-        self._asked = False
+        self._request = 0
         self._listening = False
         self._anew = True
+        self._lost = False
         self._look_at = 0.0
         self._refused: frozenset[str] = frozenset()
         self._deaf_devices: dict[int, str] = {}
@@ -271,17 +272,17 @@ class EventEngine:
         self._generation = self._scanner.generation
         self._anew = False
         ear = interest(self._files, *self._scanner.watched())
-        if ear == self._ear and self._asked:
+        if ear == self._ear and self._request and not self._lost:
             return
+        self._lost = False
         self._ear = ear
-        self._asked = True
         names = dict(ear.names)
         probes = self._new_probes(names)
         for folder, name in probes:
             known = names[folder]
             names[folder] = None if known is None else known | {name}
         self._listening = False
-        self._listener.listen(names)
+        self._request = self._listener.listen(names)
 
     def _new_probes(self, names: dict[str, Optional[frozenset[str]]]) -> list[tuple[str, str]]:
         """One folder of each file system that is new to us, where a probe can be laid, and the probe's name."""
@@ -312,7 +313,9 @@ class EventEngine:
                 for path in message["heard"]:
                     heard = self._heard(path) or heard
             elif "listening" in message:
-                self._answered(message)
+                # To what was asked last, or before?
+                if message["listening"] == self._request:
+                    self._answered(message)
                 heard = True
             else:
                 self._tell(f"the process that listens for events has ended ({message['ended']}): looking instead")
@@ -330,6 +333,7 @@ class EventEngine:
         if path in self._ear.structure or os.path.islink(path) or os.path.isdir(path):
             # A folder or a link: what lies behind it may be another place now.
             self._anew = True
+            self._lost = self._lost or path in self._ear.names
         return True
 
     def _answered(self, message: dict[str, object]) -> None:
@@ -396,92 +400,6 @@ class EventEngine:
         if (about or line) not in self._told:
             self._told.add(about or line)
             self._tell(line)
-
-
-@dataclasses.dataclass(frozen=True)
-class Interest:
-    """What to listen to. *names*: real folders, and the names in them that matter (None: all). *spelled*: those of
-    them with watched files, as these spell them. *structure*: folders and links whose move changes what is where.
-    """
-
-    names: dict[str, Optional[frozenset[str]]]
-    spelled: dict[str, frozenset[str]]
-    structure: frozenset[str]
-
-
-def interest(files: Files, paths: Iterable[str], listed: Iterable[str]) -> Interest:
-    """What has to be heard to notice every change of *paths*, and of the names in the folders *listed*."""
-    wanted = _Wanted()
-    real: dict[str, str] = {}
-    for path in paths:
-        spelling = os.path.dirname(path)
-        folder, name = os.path.split(os.path.abspath(path))
-        if folder not in real:
-            real[folder] = os.path.realpath(folder)
-        wanted.add(real[folder], name, spelling)
-        if os.path.islink(path):
-            wanted.add(*os.path.split(os.path.realpath(path)), spelling)
-    for folder in {*listed, *files.walked()}:
-        real[os.path.abspath(folder)] = os.path.realpath(folder)
-        wanted.add(os.path.realpath(folder), None, folder)
-    top = os.path.dirname(os.path.realpath(files.root))
-    for folder, place in real.items():
-        for link in _links(folder):
-            wanted.add_structure(link)
-        # A folder that is renamed says so itself; one above it does not.
-        wanted.add_structure(place)
-        above = os.path.dirname(place)
-        while under(above, top) and above != top:
-            wanted.add_structure(above)
-            above = os.path.dirname(above)
-    return wanted.interest()
-
-
-class _Wanted:
-    """An `Interest` that is being put together."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, set[str]] = {}
-        self._whole: set[str] = set()
-        self._spelled: dict[str, set[str]] = {}
-        self._structure: set[str] = set()
-
-    def add(self, folder: str, name: Optional[str], spelling: Optional[str] = None) -> None:
-        """*name* in the real *folder*; where that is not there yet, the first of its parents' names that is missing."""
-        while not os.path.isdir(folder) and folder != os.path.dirname(folder):
-            self._structure.add(folder)
-            folder, name = os.path.split(folder)
-            spelling = None
-        if name is None:
-            self._whole.add(folder)
-        self._names.setdefault(folder, set()).update([] if name is None else [name])
-        if spelling is not None:
-            self._spelled.setdefault(folder, set()).add(spelling)
-
-    def add_structure(self, path: str) -> None:
-        """A folder or a link that may become another one."""
-        if path != os.path.dirname(path):
-            self._structure.add(path)
-            self.add(*os.path.split(path))
-
-    def interest(self) -> Interest:
-        return Interest(
-            {folder: None if folder in self._whole else frozenset(names) for folder, names in self._names.items()},
-            {folder: frozenset(spellings) for folder, spellings in self._spelled.items()},
-            frozenset(self._structure),
-        )
-
-
-def _links(folder: str) -> list[str]:
-    """The symbolic links on the way to *folder*, each under the real name of the folder it lies in."""
-    found = []
-    place = os.sep
-    for part in folder.split(os.sep):
-        place = os.path.join(place, part)
-        if os.path.islink(place):
-            found.append(place)
-            place = os.path.realpath(place)
-    return found
 
 
 def _device(folder: str) -> Optional[int]:

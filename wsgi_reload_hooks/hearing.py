@@ -45,6 +45,7 @@ class Listener:
         self._native = native
         self._owner = os.getpid()
         self._closed = False
+        self._requests = 0
         self._asked = b""
         self._heard = b""
         theirs_in, self._ask = os.pipe()
@@ -71,11 +72,13 @@ class Listener:
         """Whether there is more to be sent: to be called again soon."""
         return bool(self._asked)
 
-    def listen(self, names: Names) -> None:
-        """Have it listen to these, in place of those before; it answers with a message that has "listening"."""
+    def listen(self, names: Names) -> int:
+        """Have it listen to these, in place of those before. A number: its answer has it as "listening"."""
+        self._requests += 1
         folders = {folder: None if wanted is None else sorted(wanted) for folder, wanted in names.items()}
-        self._asked += json.dumps(folders).encode() + b"\n"
+        self._asked += json.dumps({"number": self._requests, "folders": folders}).encode() + b"\n"
         self._send()
+        return self._requests
 
     def read(self) -> list[dict[str, Any]]:
         """What it has said since the last call: "heard", "listening", at last "ended"."""

@@ -36,7 +36,7 @@ def mounts(text: Optional[str] = None) -> list[Mount]:
         except OSError:
             return []
     found = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
         if len(fields) > 4 and after:

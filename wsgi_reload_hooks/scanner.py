@@ -194,7 +194,7 @@ class Scanner:
                 try:
                     found = signature(path)
                 except OSError as error:
-                    unasked[path] = error.strerror
+                    unasked[path] = error.strerror or str(error)
                     continue
                 if found == before:
                     continue

@@ -61,7 +61,7 @@ class Debouncer:
         if not self._changes or self.wait(now) > 0:
             return set()
         if now - self._first < _UNFINISHED_AT_MOST and self._unfinished(now - self._last):
-            self._not_before = now + self._step
+            self._not_before = min(now + self._step, self._first + _UNFINISHED_AT_MOST)
             return set()
         due, self._changes = self._changes, set()
         return due

@@ -24,7 +24,7 @@ from harness import (
 )
 
 IMPORT_SECONDS = 0.2
-NOISE = 1.0
+NOISE = 3.0
 
 
 def nothing(project: Project) -> None:

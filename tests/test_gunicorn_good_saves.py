@@ -13,7 +13,7 @@ from harness import UVICORN, Gunicorn, Project, each, one_at_a_time, patterns, p
 SAVES = 5
 IMPORT_SECONDS = 1.0
 # What a machine with other things to do may add to one single save.
-NOISE = 1.0
+NOISE = 3.0
 
 
 def longer(worker_class: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import statistics
 import time
 from pathlib import Path
@@ -163,3 +164,18 @@ def test_what_was_in_the_way_once_holds_nothing_up(project: Project) -> None:
             load.wait_for_only(project.version)
             assert server.wait_log(patterns.RELOADED)["what"] == "app.py"
         assert load.failed == []
+
+
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "not lazy"])
+def test_the_project_vanishes_and_comes_back(lazy: bool, project: Project) -> None:
+    """The whole folder deleted: the old code serves, one refusal; written anew, it is served."""
+    with Uwsgi(project, workers=2, lazy=lazy) as server:
+        server.wait_log(patterns.WATCHING)
+        served = project.version
+        shutil.rmtree(project.root)
+        server.wait_log(patterns.REFUSED)
+        assert server.version() == served
+        project.release()
+        server.wait_for_version(project.version)
+        server.wait_log(patterns.RELOADED)
+        assert server.count(patterns.REFUSED) == 1

@@ -20,14 +20,16 @@ _FACE = "wsgi_reload_hooks.gunicorn_conf"
 def configuration_files(server: Any) -> set[str]:
     """The files that *server* took its configuration from, or would take it from if they were there."""
     given = server.cfg.config
-    default = os.path.join(os.getcwd(), "gunicorn.conf.py")
+    # Where the server went at its start; the working directory itself may have been deleted since.
+    folder = os.path.abspath(server.cfg.chdir)
+    default = os.path.join(folder, "gunicorn.conf.py")
     if not given:
         return {default}
     if given.startswith("python:"):
         module = sys.modules.get(given[len("python:") :])
         path = module_file(module) if module is not None else None
     else:
-        path = os.path.abspath(given[len("file:") :] if given.startswith("file:") else given)
+        path = os.path.normpath(os.path.join(folder, given[len("file:") :] if given.startswith("file:") else given))
     face = module_file(sys.modules.get(_FACE)) or os.path.join(os.path.dirname(__file__), "gunicorn_conf.py")
     # Our own file as the configuration stands for the user's default one.
     return {path} if path is not None and path != os.path.abspath(face) else {default}

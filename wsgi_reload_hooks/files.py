@@ -212,8 +212,10 @@ class Files:
 
     def import_folders(self, loaded: Iterable[str]) -> set[str]:
         """Where a module that a failed import missed could appear: also inside a package that is being written."""
-        start = {self.root, os.getcwd(), *map(os.path.dirname, loaded)}
-        start.update(os.path.abspath(entry) for entry in sys.path if self.ours(os.path.join(entry, "x")))
+        here = _here() or self.root
+        start = {self.root, here, *map(os.path.dirname, loaded)}
+        entries = [os.path.normpath(os.path.join(here, entry)) for entry in sys.path]
+        start.update(entry for entry in entries if self.ours(os.path.join(entry, "x")))
         folders: set[str] = set()
         for folder in start:
             for path, inside, _ in os.walk(folder):
@@ -228,7 +230,7 @@ class Files:
     def install_folders(self) -> set[str]:
         """The site-packages folders this process imports from."""
         return {
-            os.path.abspath(entry)
+            os.path.normpath(os.path.join(_here(), entry))
             for entry in sys.path
             if os.path.basename(entry) in ("site-packages", "dist-packages") and os.path.isdir(entry)
         }
@@ -404,6 +406,14 @@ def _passed_over(folder: str, name: str, is_folder: bool, ignored: Ignored) -> s
         return _TEMPORARY
     line = ignored.line(path, is_folder)
     return str(line) if line else ""
+
+
+def _here() -> str:
+    """The working directory, or nothing where that has been deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -68,6 +68,7 @@ class Hooks:
         self._command: Optional[tuple[str, ...]] = None
         self._station = Station(server.number(), self._files, self._ledger, self._targets)
         self._leader: Optional[Leader] = None
+        self._folder = os.getcwd()
         self._native = Native()
         self._signal = 0
         self._pid = os.getpid()
@@ -225,7 +226,7 @@ class Hooks:
         return Plan(
             command=self._command,
             path=tuple(sys.path),
-            folder=os.getcwd(),
+            folder=self._folder,
             root=self._files.root,
             targets=self._targets,
             environ=dict(os.environ),

@@ -75,11 +75,15 @@ class Server:
         )
 
     def has_moved(self) -> bool:
-        """Whether ``chdir`` leads to another folder by now: a release that is switched by a symlink.
+        """Whether ``chdir`` leads to another folder by now (a release that is switched by a symlink), or ours was deleted.
 
         A worker that is only respawned would stand in the old one.
         """
         folder = self.option("chdir")
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            return True
         try:
             return bool(folder) and os.path.isabs(str(folder)) and os.path.realpath(str(folder)) != os.getcwd()
         except OSError:

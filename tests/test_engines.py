@@ -242,6 +242,46 @@ def test_a_name_that_is_no_text(name: str, root: Path) -> None:
         assert watch.lines == []
 
 
+MOUNTED = """
+import os, sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+from edits import save
+from test_engines import Watch
+package = Path(sys.argv[1]) / "package"
+def mount():
+    assert os.system("mount -t tmpfs none package") == 0
+package.mkdir()
+mount()
+path = save(package / "app.py", "1")
+with Watch(package.parent, [path], engine={engine!r}) as watch:
+    save(path, "12")
+    watch.expect("app.py")
+    assert os.system("umount package") == 0
+    watch.expect("app.py")
+    mount()
+    save(path, "123")
+    watch.expect("app.py")
+    save(path, "1")
+    watch.expect("app.py")
+    print(watch.lines)
+"""
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_file_system_that_is_unmounted_and_mounted(name: str, root: Path) -> None:
+    """Its files are gone, and there again; no watch of the kernel's tells of either."""
+    if subprocess.run(
+        ["unshare", "-U", "-r", "-m", "mount", "-t", "tmpfs", "none", "."], cwd=root, check=False
+    ).returncode:
+        pytest.skip("nothing can be mounted here")
+    paths = [str(PACKAGE_ROOT), str(Path(__file__).parent), *sys.path]
+    script = save(root / "script", MOUNTED.format(path=paths, engine=name))
+    command = ["unshare", "-U", "-r", "-m", sys.executable, "-W", "ignore", str(script), str(root)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_globs_are_live(name: str, root: Path) -> None:
     """A file that a glob finds later, in a folder that is made later, is told; so is its end."""

@@ -23,6 +23,7 @@ _STEP = 10
 _TOGETHER = 100
 # The same where nobody wakes us.
 _STEP_ALONE = 25
+_TRIES = 3
 # Seconds.
 _GIVEN_BACK = 0.05
 # What watchfiles says where a limit of the system is reached, and which one that is.
@@ -52,13 +53,19 @@ class Ear:
         return self._answer
 
     def _begin(self) -> None:
-        # A watch takes the right to read.
-        granted, error = self._grant(tuple(folder for folder in self._places if os.access(folder, os.R_OK)))
+        granted: tuple[str, ...] = ()
+        error: Optional[Exception] = None
+        for _ in range(_TRIES):
+            # A watch takes the right to read.
+            granted, error = self._grant(tuple(folder for folder in self._places if os.access(folder, os.R_OK)))
+            if not isinstance(error, FileNotFoundError):
+                break
         self.wakes = self._wake_me()
-        deaf = sorted({*self._places} - {*granted})
+        # One that vanished meanwhile is not deaf: its parent tells, and we are asked again.
+        deaf = sorted(folder for folder in {*self._places} - {*granted} if os.path.isdir(folder))
         self._answer = {
             "deaf": deaf,
-            "why": _why(error) if error is not None else "no right to read them" if deaf else None,
+            "why": None if not deaf else "no right to read them" if error is None else _why(error),
             "limit": None if error is None else _limit(error),
         }
 
@@ -81,6 +88,13 @@ class Ear:
             # A folder vanished, or came: what was granted for it is gone, even where its successor looks the same.
             self._places = {}
         return heard
+
+    def moved(self) -> list[str]:
+        """The folders that are other ones than those listened to: something was mounted, or taken away."""
+        moved = [folder for folder in self._names if _place(folder) != self._places.get(folder)]
+        if moved:
+            self._places = {}
+        return moved
 
     def _matters(self, path: str) -> bool:
         if path in self._names:
@@ -171,6 +185,14 @@ def _why(error: Exception) -> str:
     return str(error) if _limit(error) is None else "a limit of the system is reached"
 
 
+def _mounts() -> list[int]:
+    """A file that Linux marks when something is mounted or taken away: no watch tells of that."""
+    try:
+        return [os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)]
+    except OSError:
+        return []
+
+
 def _load(path: str) -> Any:
     """`RustNotify` from watchfiles' extension module: its package would bring more than we need."""
     loader = importlib.machinery.ExtensionFileLoader(_NAME, path)
@@ -196,8 +218,9 @@ def main() -> None:
     signal.signal(signal.SIGIO, lambda number, frame: None)
     ear = Ear(_load(sys.argv[1]))
     asked = b""
+    mounts = _mounts()
     while True:
-        ready = select.select([0, woken], [], [], None if ear.wakes else 0)[0]
+        ready, _, mounted = select.select([0, woken], [], mounts, None if ear.wakes else 0)
         if 0 in ready:
             data = os.read(0, 1 << 16)
             if not data:
@@ -210,10 +233,10 @@ def main() -> None:
                 _say({**ear.listen(request["folders"]), "listening": request["number"]})
         if woken in ready:
             os.read(woken, 1 << 16)
-        if woken in ready or not ear.wakes:
-            heard = ear.hear()
-            if heard:
-                _say({"heard": heard})
+        heard = ear.hear() if woken in ready or not ear.wakes else []
+        heard += ear.moved() if mounted else []
+        if heard:
+            _say({"heard": heard})
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from .settings import Settings
 
 _UNFINISHED_AT_MOST = 10.0
 _GLANCE = 0.05
+# The clocks of file systems tick that coarsely.
+_COARSE = 0.01
 
 
 class Debouncer:
@@ -80,8 +82,8 @@ def age(paths: Iterable[str], at_most: float, now: Optional[float] = None) -> fl
             since = now - os.stat(path).st_ctime
         except (OSError, ValueError):
             return 0.0
-        # A clock of its own, or of another machine.
-        youngest = min(youngest, since) if since >= 0 else 0.0
+        # Otherwise the file has not changed, but the way to it; or its clock is that of another machine.
+        youngest = min(youngest, since) if 0 <= since <= at_most + _COARSE else 0.0
     return max(0.0, youngest)
 
 

@@ -555,27 +555,6 @@ def test_500_files_at_once(engine: str, tmp_path: Path) -> None:
 
 
 @both_engines
-def test_a_link_switched_waits_for_quiet_too(engine: str, tmp_path: Path) -> None:
-    """The files behind a link that was switched are old: that the switch is as old must not be concluded.
-
-    What is saved shortly after it is told with it.
-    """
-    for release in ("release1", "release2"):
-        date(save(tmp_path / release / "mod.py", release))
-    save(tmp_path / "a.py", "before")
-    (tmp_path / "current").symlink_to("release1")
-    files = ["a.py", "current/mod.py"]
-    with standing_in(tmp_path), Watching(engine, tmp_path, files, step=0.6, debounce=30.0) as watching:
-        time.sleep(0.8)  # It has long been quiet.
-        os.symlink("release2", tmp_path / "next")
-        os.replace(tmp_path / "next", tmp_path / "current")
-        time.sleep(0.1)  # Long enough to be noticed, by far not quiet.
-        save(tmp_path / "a.py", "behind")
-        watching.until_told(set(files))
-        assert watching.group() == [set(files)]
-
-
-@both_engines
 def test_the_whole_root_gone_and_back(engine: str, tmp_path: Path) -> None:
     """All files are told as gone, then as back, and the watcher lives on."""
     root = tmp_path / "project"

@@ -283,6 +283,8 @@ class EventEngine:
             names[folder] = None if known is None else known | {name}
         self._listening = False
         self._request = self._listener.listen(names)
+        # What was laid so far may get lost while it listens anew.
+        self._probes = {path: (device, 0.0) for path, (device, _) in self._probes.items()}
 
     def _new_probes(self, names: dict[str, Optional[frozenset[str]]]) -> list[tuple[str, str]]:
         """One folder of each file system that is new to us, where a probe can be laid, and the probe's name."""

@@ -197,6 +197,35 @@ def test_a_worker_that_was_just_forked_leaves_when_it_is_told(sig: signal.Signal
         server.forget()
 
 
+def test_a_tornado_worker_that_is_told_to_leave_before_it_runs(tmp_path: Path) -> None:
+    """Its `run` declares it alive: an order of the moment before that is not forgotten."""
+    pytest.importorskip("tornado")
+    project = Project(tmp_path / "project", tornado=True)
+    project.release()
+    # The last that happens before it declares itself alive.
+    project.save(
+        "slow_loop.py",
+        "import os, signal\n"
+        "from tornado.ioloop import IOLoop\n\n"
+        "instance = IOLoop.instance\n\n\n"
+        "def late(*arguments, **options):\n"
+        "    if os.path.exists('order'):\n"
+        "        os.unlink('order')\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return instance(*arguments, **options)\n\n\n"
+        "IOLoop.instance = staticmethod(late)\n",
+    )
+    project.imports = "import slow_loop"
+    with Gunicorn(project, worker_class="tornado", workers=1) as server:
+        server.wait_for_log(patterns.WATCHING)
+        project.save("order", "")
+        project.release()
+        first = server.wait_for_log(patterns.BOOTING, 2)
+        wait_until(lambda: not (project.root / "order").exists(), "it was told to leave")
+        wait_until(lambda: int(first["pid"]) not in server.workers(), "the worker that was told to leave left")
+        server.wait_for_version(project.version)
+
+
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGQUIT])
 def test_int_and_quit_in_the_middle_of_a_roll_leave_nothing(sig: signal.Signals, project: Project) -> None:
     """SIGINT and SIGQUIT while new workers boot leave no process and no file."""

@@ -60,10 +60,16 @@ class RollingArbiter:
         if getattr(cfg.post_fork, "chained", False):
             return
         their_when_ready, their_post_fork, their_on_exit = cfg.when_ready, cfg.post_fork, cfg.on_exit
+        their_pre_fork = cfg.pre_fork
 
         def when_ready(server: Any) -> None:
             self.start()
             their_when_ready(server)
+
+        def pre_fork(server: Any, worker: Any) -> None:
+            their_pre_fork(server, worker)
+            if self._active:
+                self._crew.about_to_fork()
 
         def post_fork(server: Any, worker: Any) -> None:
             self._in_worker(worker, their_post_fork)
@@ -73,7 +79,7 @@ class RollingArbiter:
             their_on_exit(server)
 
         post_fork.chained = True  # type: ignore[attr-defined]
-        for hook in (when_ready, post_fork, on_exit):
+        for hook in (when_ready, pre_fork, post_fork, on_exit):
             cfg.set(hook.__name__, hook)
         if cfg.reload and (self._active or not cfg.preload_app):
             cfg.set("reload", False)

@@ -111,8 +111,7 @@ class Crew:
         self._server.spawn_worker = self._spawn_worker
 
     def _spawn_worker(self) -> int:
-        # Until it has handlers of its own, a child has the arbiter's, which note the order to leave and do nothing.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ORDERS)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
             pid: int = self._theirs_spawn_worker()
         finally:
@@ -120,6 +119,13 @@ class Crew:
         age = self._server.worker_age
         self._members[pid] = Member(pid, age, time.monotonic(), batch=self._batch, page=self.birth.page)
         return pid
+
+    def about_to_fork(self) -> None:
+        """Have orders wait for the child: until it has handlers of its own it has the arbiter's, which do nothing there.
+
+        To be called after the user's own `pre_fork`: what he starts there would inherit it.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ORDERS)
 
     def born(self) -> None:
         """In the child, as early as can be: from now on it leaves when it is told to."""

@@ -52,7 +52,7 @@ class WorkerSide:
         self._ready = False
         self._leaving = False
         self._duck: Optional[LameDuck] = lame_duck(worker)
-        self._lame = False
+        self._lame = self._ordered = False
         self._notify = worker.notify
         self._init_process = worker.init_process
         self._run = worker.run
@@ -90,13 +90,27 @@ class WorkerSide:
             self._gate_loop(self._worker.loop)
         elif not self._pass_gate():
             return
-        self._run()
+        self._hear_the_order()
+        if self._worker.alive:
+            self._run()
+
+    def _hear_the_order(self) -> None:
+        """Remember an order to leave from now on: tornado's `run` begins by declaring itself alive."""
+        theirs = signal.getsignal(signal.SIGTERM)
+        if not callable(theirs):
+            return
+
+        def ordered(signum: int, frame: Optional[FrameType]) -> None:
+            self._ordered = True
+            theirs(signum, frame)
+
+        signal.signal(signal.SIGTERM, ordered)
 
     def notify(self) -> None:
         """The worker's own, and what is to be done now and then."""
         self._notify()
         self._sender.flush()
-        if self._lame and self._duck is not None and self._duck.idle():
+        if self._ordered or (self._lame and self._duck is not None and self._duck.idle()):
             self._worker.alive = False
 
     def _told(self, step: Callable[..., object], *arguments: Any) -> None:

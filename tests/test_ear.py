@@ -564,7 +564,7 @@ def test_large_requests(root: Path, listener: Listener) -> None:
 
 @needs_watchfiles
 @on_linux
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_read_after_its_end(root: Path, listener: Listener, how: signal.Signals) -> None:
     """A process that was killed is told as ended, last, and every time; asking it is no error."""
     messages = Messages(listener)

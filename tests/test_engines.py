@@ -399,6 +399,24 @@ def test_a_file_system_of_others_is_not_even_tried(root: Path, monkeypatch: pyte
         watch.expect("app.py")
 
 
+@needs_watchfiles
+@pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
+def test_a_deaf_file_in_a_folder_that_is_not_there_yet(
+    relative: bool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a deaf file system what is looked at is looked at by whatever name it was given."""
+    monkeypatch.chdir(root)
+    save(root / "app.py", "1")
+    paths = [Path("app.py") if relative else root / "app.py", root / "conf" / "later.ini"]
+    monkeypatch.setattr("wsgi_reload_hooks.engines.mounts", lambda: [Mount(str(root), "nfs4")])
+    with Watch(root, paths, engine="watchfiles") as watch:
+        wait_until(lambda: watch.lines, "it is told")
+        save(root / "app.py", "12")
+        watch.expect("app.py")
+        save(root / "conf" / "later.ini", "1")
+        watch.expect("later.ini")
+
+
 LIMITED = """
 import sys, threading, time
 sys.path[:0] = {path!r}

@@ -73,7 +73,7 @@ class Ear:
         """The paths that matter among what has changed by now; waits only a moment for more."""
         if self._listener is None:
             return []
-        step, wait = (_STEP, 2 * _STEP) if self.wakes else (_STEP_ALONE, 1000)
+        step, wait = (_STEP, _TOGETHER) if self.wakes else (_STEP_ALONE, 1000)
         try:
             changes = self._listener.watch(_TOGETHER, step, wait, None)
         except Exception:
@@ -157,7 +157,7 @@ class Ear:
                 fcntl.fcntl(number, fcntl.F_SETOWN, os.getpid())
                 fcntl.fcntl(number, fcntl.F_SETFL, fcntl.fcntl(number, fcntl.F_GETFL) | os.O_ASYNC)
         except (ImportError, OSError, AttributeError):
-            return False
+            return self._listener is None
         return bool(numbers) or self._listener is None
 
 
@@ -216,6 +216,9 @@ def main() -> None:
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGIO, lambda number, frame: None)
+    # A service manager may send these to all of a server's processes. The end of standard input is ours.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     ear = Ear(_load(sys.argv[1]))
     asked = b""
     mounts = _mounts()

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Optional, Protocol
 
-from .files import Files
+from .files import Files, under
 from .hearing import Listener, extension
-from .interest import Interest, interest
+from .interest import Interest, interest, place
 from .mounts import deaf, mounts
 from .native import Native
 from .scanner import Scanner, known_signature
@@ -55,19 +55,26 @@ class Engine(Protocol):
 
 
 def engine(
-    settings: Settings, files: Files, scanner: Scanner, tell: Tell, python: Callable[[], Optional[str]] = lambda: None
+    settings: Settings,
+    files: Files,
+    scanner: Scanner,
+    tell: Tell,
+    python: Callable[[], Optional[str]] = lambda: sys.executable,
 ) -> Engine:
     """The engine that *settings* ask for, and this machine has.
 
     *tell* is called with one line for the log where it is not what one would expect. *python* returns the absolute
-    path of an interpreter (None: it is ``sys.executable``).
+    path of an interpreter of this version, or None where there is none.
     """
     stat = StatEngine(settings, files, scanner, tell)
     module = extension()
     if settings.engine == "stat" or module is None or _polling_is_forced():
         return stat
+    executable = python()
+    if executable is None:
+        return stat
     try:
-        listener = Listener(python() or sys.executable, module, Native())
+        listener = Listener(executable, module, Native())
     except OSError as error:
         tell(f"no process for watchfiles can be had ({error.strerror}): {stat.describe()}")
         return stat
@@ -117,7 +124,11 @@ class StatEngine:
     def tick(self, settling: bool = False) -> set[str]:
         if not settling and self._clock() - self._looked < self.interval:
             return set()
-        return self.look(expand=self._clock() - self._expanded >= max(_GLOBS_EVERY, self.interval))
+        return self.look(expand=self.globs_are_due())
+
+    def globs_are_due(self) -> bool:
+        """Whether the globs have not been expanded for a while."""
+        return self._clock() - self._expanded >= max(_GLOBS_EVERY, self.interval)
 
     def look(self, expand: bool, within: Optional[Callable[[str], bool]] = None) -> set[str]:
         """Look now. *expand*: the globs, too. *within*: see `Scanner.tick`."""
@@ -228,9 +239,12 @@ class EventEngine:
                 self._suspect(found, now)
             self._look_at = now + _LOOK_ANYWAY
         elif self._deaf and self._stat.pause() == 0.0:
-            found = self._stat.look(expand=True, within=self._deaf.__contains__)
+            found = self._stat.look(expand=self._stat.globs_are_due(), within=self._deaf.__contains__)
         else:
             found = set()
+        if found and not heard:
+            # What nobody told of: the way to it may be another one.
+            self._anew = True
         self._check(now)
         return found
 
@@ -268,7 +282,10 @@ class EventEngine:
 
     def _listen(self) -> None:
         """Tell the listener what matters, where that is something new."""
-        assert self._listener is not None
+        listener = self._listener
+        if listener is None:
+            # Closed at this moment, by the thread that ends the process.
+            return
         self._generation = self._scanner.generation
         self._anew = False
         ear = interest(self._files, *self._scanner.watched())
@@ -282,15 +299,17 @@ class EventEngine:
             known = names[folder]
             names[folder] = None if known is None else known | {name}
         self._listening = False
-        self._request = self._listener.listen(names)
+        self._request = listener.listen(names)
         # What was laid so far may get lost while it listens anew.
         self._probes = {path: (device, 0.0) for path, (device, _) in self._probes.items()}
 
     def _new_probes(self, names: dict[str, Optional[frozenset[str]]]) -> list[tuple[str, str]]:
         """One folder of each file system that is new to us, where a probe can be laid, and the probe's name."""
         kinds = deaf(names, mounts(), os.path.abspath)
+        self._probes = {path: each for path, each in self._probes.items() if os.path.dirname(path) in names}
         found = []
-        for folder in sorted(names):
+        top = os.path.realpath(self._files.root)
+        for folder in sorted(names, key=lambda folder: (not under(folder, top), folder)):
             device = _device(folder)
             if device is None or device in self._trusted or device in self._deaf_devices:
                 continue
@@ -301,10 +320,13 @@ class EventEngine:
                 and device not in {probed for probed, _ in self._probes.values()}
                 and os.access(folder, os.W_OK | os.X_OK)
             ):
-                self._probes[os.path.join(folder, f".wsgi-reload-hooks-{os.getpid()}.tmp")] = device, 0.0
+                self._probes[os.path.join(folder, f".wsgi-reload-hooks-{os.getpid()}-{time.time_ns()}.tmp")] = (
+                    device,
+                    0.0,
+                )
         for path in self._probes:
             found.append((os.path.dirname(path), os.path.basename(path)))
-        return [(folder, name) for folder, name in found if folder in names]
+        return found
 
     def _hear(self) -> bool:
         """Whether something was heard that is worth a look."""
@@ -379,8 +401,10 @@ class EventEngine:
     def _suspect(self, found: Iterable[str], now: float) -> None:
         """*found* was not heard of. If it is not in a moment, nobody tells us of changes there."""
         for path in found:
-            folder = os.path.realpath(os.path.dirname(path))
-            if path not in self._deaf and os.path.dirname(path) not in self._deaf and folder in self._ear.names:
+            spelled = os.path.dirname(path) or os.curdir
+            folder = os.path.realpath(spelled)
+            # One that is another folder by now, or was reached through a link: then it was not the events.
+            if spelled not in self._deaf and not os.path.islink(path) and place(folder) in self._ear.places:
                 self._suspects.setdefault(folder, now + _LATE)
 
     def _set_deaf(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Optional
 
 from .files import Files, under
@@ -28,7 +28,10 @@ def interest(files: Files, paths: Iterable[str], listed: Iterable[str]) -> Inter
     wanted = _Wanted()
     real: dict[str, str] = {}
     for path in paths:
-        spelling = os.path.dirname(path)
+        if "\0" in path:
+            # No file has such a name.
+            continue
+        spelling = os.path.dirname(path) or os.curdir
         folder, name = os.path.split(os.path.abspath(path))
         if folder not in real:
             real[folder] = os.path.realpath(folder)
@@ -39,12 +42,12 @@ def interest(files: Files, paths: Iterable[str], listed: Iterable[str]) -> Inter
         real[os.path.abspath(folder)] = os.path.realpath(folder)
         wanted.add(os.path.realpath(folder), None, folder)
     top = os.path.dirname(os.path.realpath(files.root))
-    for folder, place in real.items():
+    for folder, real_folder in real.items():
         for link in _links(folder):
             wanted.add_structure(link)
         # A folder that is renamed says so itself; one above it does not.
-        wanted.add_structure(place)
-        above = os.path.dirname(place)
+        wanted.add_structure(real_folder)
+        above = os.path.dirname(real_folder)
         while under(above, top) and above != top:
             wanted.add_structure(above)
             above = os.path.dirname(above)
@@ -65,7 +68,6 @@ class _Wanted:
         while not os.path.isdir(folder) and folder != os.path.dirname(folder):
             self._structure.add(folder)
             folder, name = os.path.split(folder)
-            spelling = None
         if name is None:
             self._whole.add(folder)
         self._names.setdefault(folder, set()).update([] if name is None else [name])
@@ -83,16 +85,17 @@ class _Wanted:
             {folder: None if folder in self._whole else frozenset(names) for folder, names in self._names.items()},
             {folder: frozenset(spellings) for folder, spellings in self._spelled.items()},
             frozenset(self._structure),
-            frozenset(place for folder in self._names for place in _place(folder)),
+            frozenset(found for found in map(place, self._names) if found is not None),
         )
 
 
-def _place(folder: str) -> Iterator[tuple[str, int, int]]:
+def place(folder: str) -> Optional[tuple[str, int, int]]:
+    """Which folder it is that has this name now; None where there is none."""
     try:
         status = os.stat(folder)
     except OSError:
-        return
-    yield folder, status.st_dev, status.st_ino
+        return None
+    return folder, status.st_dev, status.st_ino
 
 
 def _links(folder: str) -> list[str]:

@@ -62,7 +62,6 @@ class Leader:
         self._scanner = Scanner()
         self._reloader = Reloader(self._digests, self._journal.debug)
         self._watch = WatchList(self._scanner, files, self._reloader)
-        self._engine = make_engine(self._scanner)
         self._debouncer = Debouncer(settings.step, settings.debounce, Checkout(files.root).unfinished)
         self._rehearsal: Optional[Rehearsal] = None
         self._heard: dict[str, tuple[Stamp, Optional[Note]]] = {}
@@ -75,6 +74,8 @@ class Leader:
         self._troubles = 0
         self._held = self._told_again = False
         self._take_over()
+        # Last: it may start a process, which nobody would end if this raised.
+        self._engine = make_engine(self._scanner)
 
     def step(self) -> float:
         """Do what is to be done now, never for long. The seconds until the next step."""

@@ -185,7 +185,11 @@ class Scanner:
             # First: another thread may add to what is watched meanwhile.
             self._regroup = False
             self._groups = _grouped(self._seen.copy())
-        vanished = set() if within is None else {path for path in self._vanished if not within(os.path.dirname(path))}
+        vanished = (
+            set()
+            if within is None
+            else {path for path in self._vanished if not within(os.path.dirname(path) or os.curdir)}
+        )
         unasked: dict[str, str] = {}
         for group in self._groups:
             if (within is not None and not within(group.folder)) or (not self._vanished and group.unchanged()):

@@ -323,9 +323,10 @@ class Hooks:
 
 def _python() -> Optional[str]:
     try:
-        return interpreter()[0]
+        command = interpreter()
     except NoInterpreter:
         return None
+    return command[0] if len(command) == 1 else None
 
 
 def _close_files() -> None:

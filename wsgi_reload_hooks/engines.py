@@ -231,7 +231,6 @@ class EventEngine:
         if self._anew or self._generation != self._scanner.generation:
             self._listen()
         if not self._hears:
-            self._check(now)
             found = self._stat.look(expand=True) if heard else self._stat.tick(settling)
         elif heard or settling or self._scanner.unsure or now >= self._look_at:
             found = self._stat.look(expand=True)
@@ -307,7 +306,6 @@ class EventEngine:
         """One folder of each file system that is new to us, where a probe can be laid, and the probe's name."""
         kinds = deaf(names, mounts(), os.path.abspath)
         self._probes = {path: each for path, each in self._probes.items() if os.path.dirname(path) in names}
-        found = []
         top = os.path.realpath(self._files.root)
         for folder in sorted(names, key=lambda folder: (not under(folder, top), folder)):
             device = _device(folder)
@@ -324,9 +322,7 @@ class EventEngine:
                     device,
                     0.0,
                 )
-        for path in self._probes:
-            found.append((os.path.dirname(path), os.path.basename(path)))
-        return found
+        return [(os.path.dirname(path), os.path.basename(path)) for path in self._probes]
 
     def _hear(self) -> bool:
         """Whether something was heard that is worth a look."""

@@ -37,7 +37,16 @@ CORE = {
     "watchlist": 4,
     "rehearsal": 4,
     "stage": 4,
-    "__init__": 6,
+    "console": 0,
+    "terminal": 0,
+    "sockets": 0,
+    "guard": 1,
+    "supervised": 4,
+    "child": 5,
+    "trial": 5,
+    "supervisor": 6,
+    "scripts": 7,
+    "__init__": 8,
 }
 GUNICORN = {
     "lameduck": 7,
@@ -60,7 +69,16 @@ UWSGI = {
     "uwsgi_attach": 11,
     "uwsgi_timer": 12,
 }
-LAYERS = {**CORE, **GUNICORN, **UWSGI}
+# The command line and what it starts; it knows the web servers of `serve`.
+COMMANDS = {
+    "web": 9,
+    "serving": 10,
+    "run": 11,
+    "serve": 11,
+    "cli": 12,
+    "__main__": 13,
+}
+LAYERS = {**CORE, **GUNICORN, **UWSGI, **COMMANDS}
 # gunicorn with what its worker classes run on.
 OF_GUNICORN = {"gunicorn", "uvicorn", "uvicorn_worker", "tornado", "gevent"}
 SERVERS = OF_GUNICORN | {"uwsgi", "uwsgidecorators", "waitress", "werkzeug"}
@@ -110,6 +128,13 @@ def test_core_knows_no_adapter_and_no_server(module: str) -> None:
 def test_adapter_knows_one_server(module: str) -> None:
     """The gunicorn adapter imports gunicorn and what its workers run on, and no other server."""
     assert {name.partition(".")[0] for name in imports(module)} & SERVERS <= OF_GUNICORN
+
+
+@pytest.mark.parametrize("module", sorted(COMMANDS))
+def test_commands_know_no_adapter(module: str) -> None:
+    """The command line imports the core and the web servers of its own, not what runs inside gunicorn or uWSGI."""
+    assert ours(module) <= {*CORE, *COMMANDS}
+    assert {name.partition(".")[0] for name in imports(module)} & SERVERS <= {"waitress"}
 
 
 @pytest.mark.parametrize("module", MODULES)

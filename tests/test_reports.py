@@ -24,11 +24,8 @@ def reports() -> Iterator[Reports]:
 
 
 def sender(reports: Reports, pid: int = 7) -> Sender:
-    """A worker's end in this process, which keeps the reading end open."""
-    reader = os.dup(reports.reader)
-    made = Sender(reports, pid)
-    reports.reader = reader
-    return made
+    """A worker's end in this process."""
+    return Sender(reports.writer, pid)
 
 
 def fork(reports: Reports, work: Callable[[Sender], None]) -> int:
@@ -36,7 +33,8 @@ def fork(reports: Reports, work: Callable[[Sender], None]) -> int:
     if pid == 0:
         status = 1
         try:
-            work(Sender(reports))
+            os.close(reports.reader)
+            work(Sender(reports.writer))
             status = 0
         finally:
             os._exit(status)
@@ -149,7 +147,8 @@ def test_full_pipe_blocks_nobody_and_loses_nothing(reports: Reports) -> None:
 
 def test_master_that_is_gone(reports: Reports) -> None:
     """A worker whose master is gone notices nothing."""
-    worker = Sender(reports, 7)
+    worker = sender(reports)
+    os.close(reports.reader)
     worker.send("n", text=BIG)
     worker.flush()
     assert not worker._backlog

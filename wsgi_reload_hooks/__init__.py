@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["FILE_MODIFIED", "I18N_MODIFIED", "Settings", "SettingsError", "code_changed", "watch"]
+__all__ = ["FILE_MODIFIED", "I18N_MODIFIED", "Settings", "SettingsError", "code_changed", "run_with_reloader", "watch"]
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .classic import FILE_MODIFIED, I18N_MODIFIED, code_changed
+    from .scripts import run_with_reloader
     from .settings import Settings, SettingsError
     from .watcher import watch
 
@@ -19,4 +20,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import classic, settings, watcher
 
-    return next(getattr(module, name) for module in (classic, settings, watcher) if hasattr(module, name))
+    for module in (classic, settings, watcher):
+        if hasattr(module, name):
+            return getattr(module, name)
+    from . import scripts
+
+    return getattr(scripts, name)

@@ -87,19 +87,26 @@ class Reports:
 
 
 class Sender:
-    """A worker's end. What does not fit into the pipe now is kept and sent with a later call."""
+    """A worker's end: *writer*, a descriptor that never blocks. What does not fit into the pipe now is kept and sent with
+    a later call.
 
-    def __init__(self, reports: Reports, pid: Optional[int] = None) -> None:
-        os.close(reports.reader)
-        self._fd = reports.writer
-        self._pid = os.getpid() if pid is None else pid
+    *pid*: in whose name; None: each process that is forked speaks in its own.
+    """
+
+    def __init__(self, writer: int, pid: Optional[int] = None) -> None:
+        self._fd = writer
+        self._in_the_name_of = pid
         self._backlog: deque[bytes] = deque(maxlen=_BACKLOG_AT_MOST)
-        self._renew_lock()
+        self._begin()
         # A process that the application forks may come by the lock while a thread held it.
-        os.register_at_fork(after_in_child=self._renew_lock)
+        os.register_at_fork(after_in_child=self._begin)
 
-    def _renew_lock(self) -> None:
+    def _begin(self) -> None:
         self._lock = threading.RLock()
+        self._pid = os.getpid() if self._in_the_name_of is None else self._in_the_name_of
+        if self._in_the_name_of is None:
+            # What the parent has not sent yet, it will.
+            self._backlog.clear()
 
     def send(self, kind: str, **content: Any) -> None:
         """Send one message. Raises nothing: a master that is gone is not this worker's business."""

@@ -92,9 +92,15 @@ class Settings:
     boot_timeout: float = _setting(
         60.0, "new code that does not load within this time is refused", _SECONDS, minimum=0.1
     )
+    kill_after: float = _setting(
+        5.0,
+        "run, serve: a program that was told to leave and has not by then is killed, with its whole process group",
+        _SECONDS,
+        minimum=0.01,
+    )
     rehearse: bool = _setting(
         True,
-        "uWSGI: import new code once in a fresh interpreter before a worker does; off: it is only compiled",
+        "uWSGI, run: import new code once in a fresh interpreter before it is let in; off: it is only compiled",
         "true or false",
     )
     surge: int = _setting(

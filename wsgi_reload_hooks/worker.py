@@ -47,7 +47,8 @@ class WorkerSide:
         self._worker = worker
         self._birth = birth
         self._files = files
-        self._sender = Sender(reports)
+        os.close(reports.reader)
+        self._sender = Sender(reports.writer, os.getpid())
         self._reported: dict[str, Optional[Signature]] = {}
         self._ready = False
         self._leaving = False

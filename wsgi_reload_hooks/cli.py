@@ -1,0 +1,102 @@
+"""``wsgi-reload``: the command line. Each command is a module with `HELP`, `arguments(parser)` and `main(options)`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn, Optional
+
+import wsgi_reload_hooks
+
+from .console import USAGE, Failure
+from .settings import SettingsError
+
+PROGRAM = "wsgi-reload"
+# Name of the command -> module.
+COMMANDS = {"run": "run", "serve": "serve"}
+_INTERRUPTED = 130
+_EXIT_CODES = """\
+exit codes: 0 all is well, 1 something went wrong, 2 wrong arguments or settings, 130 interrupted
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse's, with complaints of one line that say where to read on."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Failure(f"{message}; see {self.prog} --help", USAGE)
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run the command line *arguments* (default: those of the process); the exit code. Raises nothing but SystemExit
+    for ``--help``."""
+    try:
+        words, program = _split(sys.argv[1:] if arguments is None else list(arguments))
+        options = _parser().parse_args(words)
+        options.command = program
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        status: int = options.main(options)
+        sys.stdout.flush()
+        return status
+    except (Failure, SettingsError) as error:
+        _complain(str(error))
+        return error.status if isinstance(error, Failure) else USAGE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read it has seen enough. What Python would still flush at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _complain(f"{place}{error.strerror or error}")
+        return 1
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Reload code when it changes: any script, any server.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {wsgi_reload_hooks.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = _module(name)
+        command = commands.add_parser(
+            name,
+            help=module.HELP,
+            description=module.__doc__.partition("\n")[0],
+            epilog=module.EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.arguments(command)
+        command.set_defaults(main=module.main)
+    return parser
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """What is ours to read, and the program that a command is given to run."""
+    if not words or words[0] not in COMMANDS:
+        return words, []
+    split = getattr(_module(words[0]), "split", None)
+    if split is None:
+        return words, []
+    ours, program = split(words[1:])
+    return [words[0], *ours], program
+
+
+def _module(command: str) -> Any:
+    return importlib.import_module(f"{__package__}.{COMMANDS[command]}")
+
+
+def _complain(text: str) -> None:
+    try:
+        os.write(2, f"{PROGRAM}: {' '.join(text.splitlines())}\n".encode(errors="backslashreplace"))
+    except OSError:
+        pass

@@ -1,0 +1,51 @@
+"""What a command of ours says: lines of a log on standard error, each in one piece, and complaints of one line."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from typing import Optional
+
+ERROR = 1
+USAGE = 2
+
+
+class Failure(Exception):
+    """A command cannot go on: the text is one line that says why and what to do. *status*: its exit code."""
+
+    def __init__(self, text: str, status: int = ERROR) -> None:
+        super().__init__(" ".join(text.split("\n")))
+        self.status = status
+
+
+class Console:
+    """A log on standard error, with the methods that a journal asks for. *verbose*: debug lines, too."""
+
+    def __init__(self, verbose: bool = False) -> None:
+        self._verbose = verbose
+
+    def info(self, text: str, *arguments: object) -> None:
+        self._write("INFO", text, arguments)
+
+    def warning(self, text: str, *arguments: object) -> None:
+        self._write("WARNING", text, arguments)
+
+    def error(self, text: str, *arguments: object, exc_info: Optional[BaseException] = None) -> None:
+        trace = "" if exc_info is None else "".join(traceback.format_exception(None, exc_info, exc_info.__traceback__))
+        self._write("ERROR", text, arguments, "\n" + trace.rstrip() if trace else "")
+
+    def debug(self, text: str, *arguments: object) -> None:
+        if self._verbose:
+            self._write("DEBUG", text, arguments)
+
+    def _write(self, level: str, text: str, arguments: tuple[object, ...], more: str = "") -> None:
+        said = text % arguments if arguments else text
+        # At once, and past Python's buffers: a child of ours writes to the same place.
+        line = f"[{time.strftime('%H:%M:%S')}] [{level}] {said}{more}\n".encode(errors="backslashreplace")
+        try:
+            while line:
+                line = line[os.write(2, line) :]
+        except OSError:
+            # Whoever read it is gone: no reason to end what we look after.
+            return

@@ -1,0 +1,158 @@
+"""Any script under a supervisor: by a call of its own, or by the command line.
+
+Werkzeug's `run_with_reloader`, Bottle's `run(reloader=True)`: the program calls it, and is its own parent and child.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Optional, TypeVar
+
+from .child import LISTENING_AT_MOST, LISTENING_FROM
+from .console import Console, Failure
+from .rehearsal import Target
+from .settings import Settings
+from .sockets import AddressError, bind, inherited, remove
+from .supervised import is_supervised
+from .supervisor import Program, Supervisor, die_of
+
+T = TypeVar("T")
+NOT_FOUND = 127
+NOT_RUNNABLE = 126
+
+
+def run_with_reloader(
+    main: Callable[..., T],
+    *,
+    app: Optional[str] = None,
+    listen: Optional[str] = None,
+    **settings: Any,
+) -> T:
+    """Run *main* in a child process that is started again when its code changes; call it where the program begins.
+
+    Returns what *main* returns, in the child. In the parent it does not return: SystemExit with the child's exit code,
+    or the death by the same signal. The child is started as this process was: the same interpreter with the same options
+    and arguments. Exit code 3 asks for another start.
+
+    *app*: ``MODULE`` or ``MODULE:NAME`` that has to be importable before the child is replaced; without it, what is
+    found to be importable while the code is good. *listen*: an address (see `sockets.bind`): the parent listens on it,
+    and *main* is called with the socket. *settings*: as for `Settings.load`.
+
+    Raises `SettingsError`, and `Failure` for an address or a name that cannot be used; RuntimeError in another than the
+    main thread. (Bottle, Django, Werkzeug.)
+    """
+    if is_supervised():
+        given = () if listen is None else (_given_socket(),)
+        return main(*given)
+    loaded = Settings.load(**settings)
+    if not loaded.enabled:
+        return main(*(() if listen is None else (listen_on(listen),)))
+    command = own_command()
+    status = supervise(command, os.environ, loaded, app=app, listen=listen)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    raise SystemExit(die_of(status))
+
+
+def supervise(
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    settings: Settings,
+    *,
+    app: Optional[str] = None,
+    listen: Optional[str] = None,
+    console: Optional[Console] = None,
+) -> int:
+    """Run *command* until it ends: its exit code, or its signal below 0. Raises `Failure`."""
+    runs = (runnable(command[0]), *command[1:])
+    script, arguments = script_of(command)
+    own = None if listen is None else listen_on(listen)
+    numbers = inherited(environ) if own is None else [own.fileno()]
+    if len(numbers) > LISTENING_AT_MOST:
+        raise Failure(f"{len(numbers)} sockets are handed over, {LISTENING_AT_MOST} can be")
+    program = Program(
+        command=runs,
+        environ={name: value for name, value in environ.items() if name not in ("LISTEN_PID", "LISTEN_FDS")},
+        listening=tuple(numbers),
+        targets=() if app is None else (target(app),),
+        script=script,
+        arguments=arguments,
+    )
+    try:
+        return Supervisor(program, settings, console or Console()).run()
+    except OSError as error:
+        raise Failure(f"{shlex.join(command)}: cannot be run: {error.strerror or error}", NOT_RUNNABLE) from None
+    finally:
+        if own is not None:
+            remove(own)
+
+
+def own_command() -> list[str]:
+    """How this process was started: the interpreter, its options, and the program with its arguments."""
+    given = list(getattr(sys, "orig_argv", ())) or _command_line()
+    if len(given) > 1:
+        return [sys.executable, *given[1:]]
+    # Python 3.9 where there is no /proc.
+    options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None:
+        return [sys.executable, *options, *sys.argv]
+    name = spec.parent if spec.name.endswith(".__main__") else spec.name
+    return [sys.executable, *options, "-m", name, *sys.argv[1:]]
+
+
+def _command_line() -> list[str]:
+    try:
+        with open("/proc/self/cmdline", "rb") as file:
+            return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+    except OSError:
+        return []
+
+
+def script_of(command: Sequence[str]) -> tuple[Optional[str], tuple[str, ...]]:
+    """The script that *command* names, absolute, and that with what follows it; None where there is none."""
+    for place, word in enumerate(command):
+        if word in ("-m", "-c", "--"):
+            break
+        if word.endswith((".py", ".pyw")) and os.path.isfile(word):
+            return os.path.abspath(word), tuple(command[place:])
+    return None, ("",)
+
+
+def target(app: str) -> Target:
+    """``MODULE`` or ``MODULE:NAME``. Raises `Failure`."""
+    module, colon, name = app.partition(":")
+    if not all(part.isidentifier() for part in module.split(".")) or (colon and not name.isidentifier()):
+        raise Failure(f"{app!r} names no application: use MODULE or MODULE:NAME, as in shop.wsgi:application")
+    return Target("module", module, name)
+
+
+def runnable(program: str) -> str:
+    """The path of *program*, found as a shell does. Raises `Failure`."""
+    found = shutil.which(program)
+    if found is None:
+        there = os.path.exists(program)
+        what = "is not executable: chmod +x it, or name an interpreter" if there else "there is no such program"
+        raise Failure(f"{program}: {what}", NOT_RUNNABLE if there else NOT_FOUND)
+    return found
+
+
+def listen_on(address: str) -> socket.socket:
+    """`sockets.bind`, with `Failure` for what it raises."""
+    try:
+        return bind(address)
+    except AddressError as error:
+        raise Failure(str(error)) from None
+
+
+def _given_socket() -> socket.socket:
+    """The first of the sockets that this program was given."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        raise Failure("no socket was handed over: the supervisor of this program was not told to listen")
+    return socket.socket(fileno=LISTENING_FROM)

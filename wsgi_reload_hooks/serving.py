@@ -1,0 +1,138 @@
+"""The program that `serve` supervises: loads the application, says that it is ready, serves, and leaves in good manners.
+
+Started with these descriptors: from 3 on the sockets, 8 the reports (see `supervised`), 9 the gate.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn, Optional
+
+from .child import GATE_AT, LISTENING_FROM
+from .files import Files
+from .proof import Refused
+from .reports import Sender
+from .settings import Settings
+from .supervised import sender
+from .web import Unfit, WebServer, make_server
+
+_NAMES = ("application", "app")
+
+
+class Serving:
+    """One life: *app* (``MODULE`` or ``MODULE:NAME``) under the web server named *kind*."""
+
+    def __init__(self, app: str, kind: str, way: Sender) -> None:
+        self._app = app
+        self._kind = kind
+        self._way = way
+        self._settings = Settings.load()
+        self._files = Files(self._settings)
+        self._ready = threading.Event()
+        self._said = threading.Lock()
+
+    def run(self, listening: Sequence[socket.socket]) -> None:
+        """Load, wait at the gate, serve. Returns the signal that ended it, when all requests are answered."""
+        began = time.monotonic()
+        threading.Thread(target=self._watch, args=(began,), daemon=True).start()
+        try:
+            server = make_server(self._kind, self._load(), listening)
+        except KeyboardInterrupt:
+            _die_of(signal.SIGINT)
+        except BaseException as error:
+            self._refuse(error)
+        self._ready.set()
+        self._way.send("ready")
+        if os.read(GATE_AT, 1):
+            _serve(server)
+
+    def _load(self) -> Any:
+        module_name, _, name = self._app.partition(":")
+        module = importlib.import_module(module_name)
+        where = getattr(module, "__file__", None) or module_name
+        found = next((getattr(module, each) for each in ([name] if name else _NAMES) if hasattr(module, each)), None)
+        if found is None:
+            raise Unfit(f"{self._files.relative(where)} has no {' and no '.join([name] if name else _NAMES)}")
+        if not callable(found):
+            raise Unfit(f"{self._app} is no callable: its type is {type(found).__name__}")
+        if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(getattr(found, "__call__", None)):  # noqa: B004
+            raise Unfit(f"{self._app} is an ASGI application: serve takes WSGI; use gunicorn or uvicorn for it")
+        return found
+
+    def _watch(self, began: float) -> None:
+        """In a thread: tell where it hangs, when it does."""
+        limit = self._settings.boot_timeout
+        if self._ready.wait(max(0.0, limit - (time.monotonic() - began))):
+            return
+        main = sys._current_frames().get(threading.main_thread().ident or 0)
+        stack = [each for each in traceback.extract_stack(main) if not _is_ours(each.filename)]
+        self._say(Refused.from_stack(f"it did not load within {limit:g} s", stack, self._files.ours))
+
+    def _refuse(self, error: BaseException) -> NoReturn:
+        if isinstance(error, Unfit):
+            module = sys.modules.get(self._app.partition(":")[0])
+            path = getattr(module, "__file__", None)
+            self._say(Refused(str(error), path, files=(path,) if path else ()))
+        hidden = [os.path.dirname(os.path.abspath(each)) for each in (__file__, importlib.__file__) if each]
+        self._say(Refused.from_exception(error, hidden, self._files.ours))
+
+    def _say(self, why: Refused) -> NoReturn:
+        with self._said:
+            self._way.send("refused", **vars(why))
+            # Neither threads of the application nor what it has registered for the end may keep it.
+            os._exit(1)
+
+
+def _serve(server: WebServer) -> None:
+    """Until a signal comes; then what was begun is finished."""
+    told: list[int] = []
+
+    def leave(number: int, frame: Optional[FrameType]) -> None:
+        told.append(number)
+        server.stop()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, leave)
+    server.run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _die_of(told[0] if told else signal.SIGTERM)
+
+
+def _die_of(number: int) -> NoReturn:
+    """So that whoever waits knows what ended us. What the application has registered for the end runs before."""
+    import atexit
+
+    atexit._run_exitfuncs()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(("<", os.path.join(os.path.dirname(os.path.abspath(__file__)), "")))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """*arguments*: the application, the web server's name, the number of sockets."""
+    app, kind, count = arguments
+    way, _ = sender()
+    if way is None:
+        sys.exit("this program is started by wsgi-reload serve")
+    listening = [socket.socket(fileno=LISTENING_FROM + place) for place in range(int(count))]
+    os.set_inheritable(GATE_AT, False)
+    Serving(app, kind, way).run(listening)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,85 @@
+"""Listening sockets that a supervisor holds, so that no connection is refused while programs come and go."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import stat
+from collections.abc import Mapping
+
+# More than clients will be while a program is replaced.
+_BACKLOG = 2048
+_FIRST = 3
+
+
+class AddressError(ValueError):
+    """An address that cannot be listened on; the text says why."""
+
+
+def bind(address: str) -> socket.socket:
+    """A socket that listens on *address*: ``HOST:PORT``, ``:PORT``, ``PORT``, ``[IPV6]:PORT`` or ``unix:PATH``.
+
+    Raises `AddressError`.
+    """
+    try:
+        if address.startswith("unix:"):
+            return _bind_unix(os.path.abspath(address[len("unix:") :]))
+        host, port = _parts(address)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise AddressError(f"{address} cannot be listened on: {getattr(error, 'strerror', None) or error}") from None
+
+
+def inherited(environ: Mapping[str, str]) -> list[int]:
+    """The descriptors of sockets that this process was started with, in systemd's way."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = environ.get("LISTEN_FDS", "")
+    return list(range(_FIRST, _FIRST + int(count))) if count.isdigit() else []
+
+
+def remove(listening: socket.socket) -> None:
+    """Close it; of a Unix socket, leave no file behind."""
+    path = listening.getsockname() if listening.family not in (socket.AF_INET, socket.AF_INET6) else None
+    listening.close()
+    if isinstance(path, str) and path.startswith("/"):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def name(listening: socket.socket) -> str:
+    """Its address, as one writes it."""
+    address = listening.getsockname()
+    if listening.family not in (socket.AF_INET, socket.AF_INET6):
+        return f"unix:{address}"
+    host = f"[{address[0]}]" if listening.family == socket.AF_INET6 else address[0]
+    return f"http://{host}:{address[1]}"
+
+
+def _parts(address: str) -> tuple[str, int]:
+    found = re.fullmatch(r"(?:(?:\[(?P<six>[^]]+)\]|(?P<host>[^:]*)):)?(?P<port>\d+)", address)
+    if found is None or int(found["port"]) > 0xFFFF:
+        raise AddressError(f"{address!r} is no address: use HOST:PORT, PORT, [IPV6]:PORT or unix:PATH")
+    return found["six"] or found["host"] or "127.0.0.1", int(found["port"])
+
+
+def _bind_unix(path: str) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode) and not _is_listening(path):
+            # Left by one that is gone.
+            os.unlink(path)
+        listening.bind(path)
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _is_listening(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0

@@ -1,0 +1,562 @@
+"""A program as a child: watched from outside, replaced when it changes, waited for when it is broken.
+
+Bottle's and Django's protocol (exit code 3 means "start me again", an environment variable tells the child), turned
+round: the parent watches, for a child that cannot import cannot watch itself. The three ways on from an end, EXIT, RELOAD
+and WAIT, are hupper's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import os
+import select
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from types import FrameType
+from typing import Callable, Optional
+
+from .checkout import Checkout
+from .child import Child, in_words
+from .console import Console
+from .engines import engine
+from .files import Files
+from .guard import Guard
+from .imports import forget_bytecode
+from .journal import BROKEN_START, REFUSED, Journal
+from .proof import Refused, compile_sources
+from .rehearsal import Outcome, Rehearsal, Target
+from .reloader import Reloader, State
+from .reports import Message
+from .scanner import Digests, Scanner, Signature
+from .settings import Settings
+from .terminal import Terminal
+from .trial import Trials
+from .watcher import Debouncer, age
+from .watchlist import WatchList
+
+START_AGAIN = 3
+"""The exit code by which a program asks to be started again (Django, Bottle, Werkzeug)."""
+
+_RETRY = 5.0
+_GRACE = 0.5
+_AT_ONCE = 1.0
+_AT_ONCE_AT_MOST = 3
+_LOADED_AFTER = 0.5
+_SILENT_AFTER = 5.0
+_ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+# Somebody wanted it to end: with it, so do we. 130 and 143 are what shells make of the first two.
+_ENDED = (0, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGQUIT, 130, 143)
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What is run.
+
+    *command*: a path first. *listening*: descriptors of sockets that it is given. *gated*: it says when it is ready and
+    waits at its gate, so that the next one starts beside it. *targets*: what to import before it is replaced, where that
+    is known. *script*: its own file, if it is one of Python's; *arguments*: that and what follows it.
+    """
+
+    command: tuple[str, ...]
+    environ: Mapping[str, str]
+    listening: tuple[int, ...] = ()
+    gated: bool = False
+    targets: tuple[Target, ...] = ()
+    script: Optional[str] = None
+    arguments: tuple[str, ...] = ()
+
+
+class _Way(enum.Enum):
+    """Where an end leads to (hupper)."""
+
+    EXIT = "exit"
+    RELOAD = "reload"
+    WAIT = "wait"
+
+
+class Supervisor:
+    """Runs *program* and puts its changes into service. For the main thread.
+
+    Raises OSError where nothing can be started.
+    """
+
+    def __init__(self, program: Program, settings: Settings, console: Console) -> None:
+        self._program = program
+        self._settings = settings
+        self._files = Files(settings)
+        self._journal = Journal(console, self._files)
+        self._digests = Digests()
+        self._scanner = Scanner()
+        self._reloader = Reloader(self._digests, self._journal.debug)
+        self._watch = WatchList(self._scanner, self._files, self._reloader)
+        self._debouncer = Debouncer(settings.step, settings.debounce, Checkout(self._files.root).unfinished)
+        self._terminal = Terminal()
+        self._guard = Guard()
+        self._serving: Optional[Child] = None
+        self._next: Optional[Child] = None
+        self._going: list[Child] = []
+        self._rehearsal: Optional[Rehearsal] = None
+        self._trial: Optional[Rehearsal] = None
+        self._trials = Trials(
+            program.targets, program.script, program.arguments, os.getcwd(), self._files.root, program.environ
+        )
+        self._own = [] if program.script is None else [program.script]
+        self._saved: set[str] = set()
+        self._cause = ""
+        self._heard_at = self._looked = time.monotonic()
+        self._asked_at: Optional[float] = None
+        self._retry_at = 0.0
+        self._at_once = 0
+        self._introduced = self._crashed = self._has_served = self._told_again = False
+        self._ordered: Optional[signal.Signals] = None
+        self._status: Optional[int] = None
+        self._signals: deque[int] = deque()
+        self._engine = engine(settings, self._files, self._scanner, lambda line: self._journal.warning("%s", line))
+
+    def run(self) -> int:
+        """Run until the program ends or we are told to: the exit code, or a signal below 0.
+
+        Raises OSError where the program cannot be run at all.
+        """
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._guard.close)
+            undo.callback(self._engine.close)
+            woken = undo.enter_context(self._signals_at_hand())
+            undo.callback(self._terminal.take_back)
+            undo.callback(self._end_all)
+            self._watch.listed(self._own)
+            self._watch.trying()
+            self._reloader.asked("start")
+            while not self._step(time.monotonic()):
+                self._sleep(woken)
+        return -self._ordered if self._status is None and self._ordered is not None else self._status or 0
+
+    # -- one step ----------------------------------------------------------------------------------------------------
+
+    def _step(self, now: float) -> bool:
+        """All that is to do now; never waits. Whether it is over."""
+        while self._signals:
+            self._take(self._signals.popleft())
+        for child in self._children():
+            self._hear(child)
+        self._notice(now)
+        for child in self._children():
+            if child.poll(lambda child=child: self._stopped(child)):  # type: ignore[misc]
+                self._bury(child, now)
+            elif child.status is not None:
+                # Its descendants do not outlive it.
+                child.leave(self._settings.kill_after)
+        if self._ordered is not None or self._status is not None:
+            self._withdraw()
+            for child in self._children():
+                child.leave(self._settings.kill_after, _order(self._ordered))
+            return not self._children()
+        self._decide(now)
+        if self._reloader.state is State.SWITCHING and self._serving is None and not self._going:
+            self._start(now)
+        self._introduce(now)
+        self._try(now)
+        return False
+
+    def _sleep(self, woken: int) -> None:
+        now = time.monotonic()
+        children = self._children()
+        wait = self._debouncer.wait(now) if self._debouncer else self._engine.pause()
+        wait = min([wait, *(child.wait() for child in children)])
+        if self._rehearsal is not None:
+            wait = min(wait, 0.01)
+        elif self._trial is not None:
+            wait = min(wait, 0.05)
+        if self._reloader.wanted:
+            wait = 0.0 if now >= self._retry_at else min(wait, self._retry_at - now)
+        if self._next is not None or not self._introduced:
+            wait = min(wait, 0.1)
+        told = self._engine.reader
+        readers = [woken, *(child.reports.reader for child in children), *([] if told is None else [told])]
+        ready = select.select(readers, [], [], wait)[0]
+        if woken in ready:
+            os.read(woken, 4096)
+
+    def _children(self) -> list[Child]:
+        return [child for child in (self._serving, self._next, *self._going) if child is not None]
+
+    @contextlib.contextmanager
+    def _signals_at_hand(self) -> Iterator[int]:
+        """While it lasts, signals are kept in `_signals`. The descriptor that is readable when there are some."""
+        reader, writer = os.pipe()
+        for number in (reader, writer):
+            os.set_blocking(number, False)
+        before = {each: signal.signal(each, self._caught) for each in (*_ORDERS, signal.SIGCHLD, signal.SIGCONT)}
+        woken_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        try:
+            yield reader
+        finally:
+            signal.set_wakeup_fd(woken_before)
+            for each, handler in before.items():
+                signal.signal(each, handler)
+            os.close(reader)
+            os.close(writer)
+
+    def _caught(self, number: int, frame: Optional[FrameType]) -> None:
+        self._signals.append(number)
+
+    def _take(self, number: int) -> None:
+        if number == signal.SIGCONT and self._serving is not None:
+            self._terminal.lend(self._serving.pid)
+        elif number in _ORDERS:
+            if self._ordered is not None:
+                # Asked twice: at once.
+                for child in self._children():
+                    child.kill()
+            self._ordered = signal.Signals(number)
+
+    def _stopped(self, child: Child) -> None:
+        if child is self._serving:
+            self._terminal.stop_with(child.pid)
+
+    def _end_all(self) -> None:
+        """Something went wrong here: nothing of what we have started outlives us."""
+        self._withdraw()
+        self._end_trial()
+        for child in self._children():
+            child.kill()
+            while not child.poll():
+                time.sleep(0.01)
+            child.close()
+
+    # -- what is known -----------------------------------------------------------------------------------------------
+
+    def _hear(self, child: Child) -> None:
+        for message in child.heard():
+            try:
+                self._understand(child, message)
+            except (KeyError, TypeError, ValueError) as error:
+                self._journal.debug("not a report of ours, from the program: %r", error)
+
+    def _understand(self, child: Child, message: Message) -> None:
+        kind = message.pop("kind")
+        if kind == "loaded":
+            self._heard_loaded(child, message["path"], message["signature"])
+        elif kind == "hello":
+            self._trials.hello(str(message["executable"]), map(str, message["path"]))
+        elif kind == "ready":
+            child.ready = True
+        elif kind == "refused":
+            child.why = Refused(**{**message, "files": tuple(message["files"])})
+
+    def _heard_loaded(self, child: Child, path: str, found: Optional[list[int]]) -> None:
+        if not self._files.ours(path):
+            return
+        seen = None if found is None else Signature(*found)
+        content = self._digests.at(path, seen)
+        child.loaded[path] = content
+        self._heard_at = time.monotonic()
+        if child is self._next:
+            self._scanner.watch(path, seen)
+            self._reloader.tried(path, content)
+        elif child is self._serving:
+            self._scanner.watch(path, seen)
+            self._reloader.serves(path, content)
+            if self._digests.now(path) != self._reloader.service[path]:
+                # Saved between its being loaded and our hearing of it.
+                self._debouncer.add({path}, self._heard_at)
+
+    def _notice(self, now: float) -> None:
+        found = self._engine.tick(bool(self._debouncer))
+        if found:
+            self._debouncer.add(found, now, age(found, now - self._looked))
+        self._looked = now
+        changed = self._debouncer.take(now)
+        if changed:
+            self._changed(changed, now)
+
+    def _changed(self, paths: set[str], now: float) -> None:
+        folders = {path for path in paths if os.path.isdir(path)}
+        self._saved |= paths
+        self._end_trial()
+        before = self._reloader.state
+        news = self._reloader.changed(paths - folders, folders)
+        if self._crashed:
+            # What made it end may have been something else: a save is a wish to try again, whatever it changed.
+            self._reloader.retry()
+        elif not news:
+            return
+        if self._reloader.wanted:
+            self._asked_at = self._asked_at or now
+        elif before in (State.PROVING, State.REFUSED):
+            self._asked_at, self._saved = None, set()
+            self._watch.serving()
+            self._journal.info("%s: as it is in service again, nothing to load", self._journal.names(paths))
+
+    def _introduce(self, now: float) -> None:
+        """Say once what is watched, when the program has loaded what it loads."""
+        child = self._serving
+        if self._introduced or child is None or child.status is not None:
+            return
+        if child.said_hello and now - max(self._heard_at, child.began) > _LOADED_AFTER:
+            self._introduced = True
+            self._journal.info("watching %d files %s", len(self._scanner), self._engine.describe())
+        elif not child.said_hello and now - child.began > _SILENT_AFTER:
+            self._introduced = True
+            self._journal.warning(
+                "the program does not tell what it loads (no Python, or one with -E, -I or -S): watching %d files, those "
+                "that extra_files lists and those of its command",
+                len(self._scanner),
+            )
+
+    def _try(self, now: float) -> None:
+        """While all is well and quiet: find out what can be imported beside the program."""
+        child = self._serving
+        if self._trial is not None:
+            try:
+                outcome = self._trial.poll()
+            except OSError:
+                self._trial = None
+                return
+            if outcome is not None:
+                self._trial = None
+                self._trials.tried(outcome.refused is None)
+            return
+        if (
+            self._program.gated
+            or not self._settings.rehearse
+            or child is None
+            or child.status is not None
+            or self._reloader.state is not State.IDLE
+            or self._debouncer
+            or now - max(self._heard_at, child.began) <= _LOADED_AFTER
+        ):
+            return
+        self._trials.runs(child.loaded)
+        plan = self._trials.next()
+        if plan is not None:
+            with contextlib.suppress(OSError):
+                self._trial = Rehearsal(plan, self._files, self._settings.boot_timeout)
+
+    # -- deciding ----------------------------------------------------------------------------------------------------
+
+    def _decide(self, now: float) -> None:
+        if self._reloader.wanted:
+            if now >= self._retry_at:
+                self._withdraw()
+                self._begin(now)
+        elif self._reloader.state is State.IDLE:
+            # Taken back while it was being tried.
+            self._withdraw()
+        elif self._rehearsal is not None:
+            self._rehearse(now)
+        elif self._next is not None:
+            self._advance(self._next, now)
+
+    def _begin(self, now: float) -> None:
+        self._end_trial()
+        self._watch.trying()
+        pending = self._reloader.begin()
+        why = compile_sources(path for path in {*pending, *self._own} if not os.path.isdir(path))
+        if why is not None:
+            self._refuse(why, ())
+            return
+        try:
+            plan = self._trials.plan() if self._settings.rehearse else None
+            if self._program.gated:
+                forget_bytecode(pending)
+                self._next = self._spawn()
+            elif plan is not None and self._serving is not None:
+                self._rehearsal = Rehearsal(plan, self._files, self._settings.boot_timeout)
+            else:
+                # Nothing to lose, or nothing known that could be tried.
+                self._proven()
+        except OSError as error:
+            self._cannot_start(error, now)
+
+    def _rehearse(self, now: float) -> None:
+        assert self._rehearsal is not None
+        try:
+            outcome = self._rehearsal.poll()
+        except OSError as error:
+            self._rehearsal = None
+            self._cannot_start(error, now)
+            return
+        if outcome is not None:
+            self._rehearsal = None
+            self._judge(outcome, now)
+
+    def _judge(self, outcome: Outcome, now: float) -> None:
+        for path, found in outcome.loaded.items():
+            self._scanner.watch(path, found)
+            self._reloader.tried(path, self._digests.at(path, found))
+        if outcome.refused is not None:
+            self._refuse(outcome.refused, outcome.loaded)
+        elif self._reloader.outdated():
+            # Saved while it was being imported: what was proven is not what is on disk.
+            self._begin(now)
+        else:
+            self._proven()
+
+    def _advance(self, child: Child, now: float) -> None:
+        """The next one, on its way beside the one that serves."""
+        if child.ready and self._reloader.outdated():
+            self._withdraw()
+            self._begin(now)
+        elif child.ready:
+            self._proven()
+        elif now - child.began > self._settings.boot_timeout + _GRACE:
+            self._withdraw()
+            self._refuse(Refused(f"it did not load within {self._settings.boot_timeout:g} s"), child.loaded)
+
+    def _proven(self) -> None:
+        """What is on disk is good as far as it can be told: it takes over."""
+        forget_bytecode(self._reloader.proven())
+        old, self._serving = self._serving, None
+        if old is not None:
+            self._going.append(old)
+        if self._next is None:
+            if old is not None:
+                old.leave(self._settings.kill_after)
+                self._terminal.take_back()
+            return
+        self._serving, self._next = self._next, None
+        self._terminal.lend(self._serving.pid)
+        self._serving.open_gate()
+        if old is not None:
+            old.leave(self._settings.kill_after)
+        self._in_service()
+
+    def _start(self, now: float) -> None:
+        try:
+            self._serving = self._spawn(meet=self._terminal.lend)
+        except OSError as error:
+            self._reloader.failed_start({})
+            self._cannot_start(error, now)
+            return
+        self._in_service()
+
+    def _in_service(self) -> None:
+        now = time.monotonic()
+        again, self._has_served = self._has_served, True
+        self._crashed = self._told_again = False
+        self._reloader.switched()
+        self._watch.serving()
+        if again:
+            what = self._cause or self._journal.names(self._saved)
+            text = "reloaded in %.2f s: %s" if self._program.gated else "restarted in %.2f s: %s"
+            self._journal.info(text, now - (self._asked_at or now), what)
+        self._asked_at, self._saved, self._cause = None, set(), ""
+
+    def _spawn(self, meet: Callable[[int], object] = lambda pid: None) -> Child:
+        program = self._program
+        return Child(self._guard, program.command, program.environ, program.listening, self._settings.third_party, meet)
+
+    def _cannot_start(self, error: OSError, now: float) -> None:
+        """No process, no temporary file: that says nothing about the code."""
+        if not self._has_served:
+            raise error
+        self._retry_at = now + _RETRY
+        self._reloader.retry()
+        if not self._told_again:
+            self._told_again = True
+            self._journal.warning("new code cannot be tried, trying again every 5 s: %s", error)
+
+    def _withdraw(self) -> None:
+        """Nobody is interested in the attempt any more."""
+        rehearsal, self._rehearsal = self._rehearsal, None
+        if rehearsal is not None:
+            rehearsal.withdraw()
+        child, self._next = self._next, None
+        if child is not None:
+            child.kill()
+            self._going.append(child)
+
+    def _end_trial(self) -> None:
+        trial, self._trial = self._trial, None
+        if trial is not None:
+            trial.withdraw()
+
+    def _refuse(self, why: Refused, loaded: Iterable[str]) -> None:
+        news = self._reloader.refused(why)
+        self._watch.refused(why, loaded)
+        self._asked_at = None
+        if news:
+            self._journal.refusal(REFUSED if self._serving is not None else BROKEN_START, why)
+        if not self._has_served and self._settings.broken_start == "exit":
+            self._status = 1
+
+    # -- ends --------------------------------------------------------------------------------------------------------
+
+    def _bury(self, child: Child, now: float) -> None:
+        """Nothing of *child* lives any more."""
+        self._hear(child)
+        child.close()
+        status = child.status or 0
+        if child is self._next:
+            self._next = None
+            self._failed_boot(child, status)
+        elif child is self._serving:
+            self._serving = None
+            self._terminal.take_back()
+            if self._ordered is not None:
+                self._status = status
+            else:
+                self._ended(child, status, now)
+        else:
+            self._going.remove(child)
+            if self._ordered is not None and self._status is None and self._serving is None:
+                self._status = status
+
+    def _failed_boot(self, child: Child, status: int) -> None:
+        why = child.why
+        if why is None:
+            last = next(reversed(child.loaded), None)
+            after = "" if last is None else f"; the last it began to load was {self._files.relative(last)}"
+            why = Refused(f"it ended with {in_words(status)} before it was ready{after}", last)
+        if self._serving is None:
+            self._reloader.failed_start(child.loaded)
+        self._refuse(why, child.loaded)
+
+    def _ended(self, child: Child, status: int, now: float) -> None:
+        """The program has ended by itself."""
+        way = self._way(child, status, now)
+        if way is _Way.EXIT:
+            self._status = status
+            return
+        self._withdraw()
+        self._reloader.failed_start(child.loaded)
+        if way is _Way.RELOAD:
+            self._cause = f"exit code {START_AGAIN}"
+            self._reloader.asked(self._cause)
+            self._asked_at = now
+            return
+        why = Refused(f"the program ended ({in_words(status)})", files=tuple(child.loaded))
+        self._reloader.refused(why)
+        self._watch.refused(why, child.loaded)
+        self._crashed = True
+        self._journal.warning("the program ended (%s): waiting for a change", in_words(status))
+
+    def _way(self, child: Child, status: int, now: float) -> _Way:
+        if status == START_AGAIN:
+            self._at_once = self._at_once + 1 if now - child.began < _AT_ONCE else 0
+            return _Way.WAIT if self._at_once >= _AT_ONCE_AT_MOST else _Way.RELOAD
+        if status in _ENDED or (self._settings.broken_start == "exit" and not self._introduced):
+            return _Way.EXIT
+        return _Way.WAIT
+
+
+def _order(ordered: Optional[signal.Signals]) -> signal.Signals:
+    """What a child is told to leave with."""
+    return signal.SIGINT if ordered is signal.SIGINT else signal.SIGTERM
+
+
+def die_of(status: int) -> int:
+    """What to exit with after a program that ended with *status*; ended by a signal, so are we (Django)."""
+    if status < 0:
+        number = signal.Signals(-status)
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+        os.kill(os.getpid(), number)
+        status = 128 - status
+    return status

@@ -1,0 +1,67 @@
+"""The terminal, lent to the program that runs for us: it reads, is interrupted and stopped there as if started by hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any, Optional
+
+try:
+    import termios
+except ImportError:  # pragma: no cover
+    termios = None  # type: ignore[assignment]
+
+
+class Terminal:
+    """The terminal that is the standard input, where this process is in its foreground; else nothing happens.
+
+    For the main thread. Job control as a shell does it: whoever is in the foreground gets Ctrl-C and Ctrl-Z.
+    """
+
+    def __init__(self) -> None:
+        self._lent = os.getpgrp()
+        self._modes: Optional[list[Any]] = None
+        if self._is_ours() and termios is not None:
+            self._modes = termios.tcgetattr(0)
+
+    def lend(self, group: int) -> None:
+        """This process *group* is in the foreground from now on."""
+        self._give(group)
+
+    def take_back(self) -> None:
+        """We are in the foreground again; how lines are read and shown is as it was at first (Django mends the echo)."""
+        if self._give(os.getpgrp()) and self._modes is not None:
+            try:
+                termios.tcsetattr(0, termios.TCSADRAIN, self._modes)
+            except (OSError, termios.error):
+                pass
+
+    def stop_with(self, group: int) -> None:
+        """*group* was stopped (Ctrl-Z): stop, too, so that the shell has its turn; when we go on, so does it."""
+        if not self._give(os.getpgrp()):
+            return
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._give(group)
+        os.killpg(group, signal.SIGCONT)
+
+    def _is_ours(self) -> bool:
+        """Whether the foreground is ours to give: a shell that has put us into the background has taken it."""
+        try:
+            return os.isatty(0) and os.tcgetpgrp(0) in (os.getpgrp(), self._lent)
+        except OSError:
+            return False
+
+    def _give(self, group: int) -> bool:
+        if not self._is_ours():
+            return False
+        # Who is in the background is stopped for this, unless it does not care.
+        before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        try:
+            os.tcsetpgrp(0, group)
+            self._lent = group
+        except OSError:
+            # That group has ended already, or the terminal is gone.
+            return False
+        finally:
+            signal.signal(signal.SIGTTOU, before)
+        return True

@@ -104,6 +104,7 @@ class Supervisor:
         self._trials = Trials(
             program.targets, program.script, program.arguments, os.getcwd(), self._files.root, program.environ
         )
+        self._known: tuple[Optional[Child], int] = None, 0
         self._own = [] if program.script is None else [program.script]
         self._saved: set[str] = set()
         self._cause = ""
@@ -173,7 +174,7 @@ class Supervisor:
             wait = min(wait, 0.05)
         if self._reloader.wanted:
             wait = 0.0 if now >= self._retry_at else min(wait, self._retry_at - now)
-        if self._next is not None or not self._introduced:
+        if self._next is not None or (self._serving is not None and not self._introduced):
             wait = min(wait, 0.1)
         told = self._engine.reader
         readers = [woken, *(child.reports.reader for child in children), *([] if told is None else [told])]
@@ -331,7 +332,9 @@ class Supervisor:
             or now - max(self._heard_at, child.began) <= _LOADED_AFTER
         ):
             return
-        self._trials.runs(child.loaded)
+        if (child, len(child.loaded)) != self._known:
+            self._known = child, len(child.loaded)
+            self._trials.runs(child.loaded)
         plan = self._trials.next()
         if plan is not None:
             with contextlib.suppress(OSError):

@@ -15,6 +15,7 @@ NAME = PACKAGE.name
 
 # A module may import from lower layers only. The core knows no server; an adapter knows the core and one server.
 CORE = {
+    "console": 0,
     "settings": 0,
     "proof": 0,
     "native": 0,
@@ -26,6 +27,7 @@ CORE = {
     "imports": 3,
     "checkout": 2,
     "mounts": 2,
+    "pidfile": 2,
     "ear": 2,
     "hearing": 3,
     "interest": 3,
@@ -60,7 +62,14 @@ UWSGI = {
     "uwsgi_attach": 11,
     "uwsgi_timer": 12,
 }
-LAYERS = {**CORE, **GUNICORN, **UWSGI}
+# The command line. A command uses the core only: the servers that it serves, it does not know.
+COMMANDS = {
+    "outside": 11,
+    "hup": 12,
+    "cli": 13,
+    "__main__": 14,
+}
+LAYERS = {**CORE, **GUNICORN, **UWSGI, **COMMANDS}
 # gunicorn with what its worker classes run on.
 OF_GUNICORN = {"gunicorn", "uvicorn", "uvicorn_worker", "tornado", "gevent"}
 SERVERS = OF_GUNICORN | {"uwsgi", "uwsgidecorators", "waitress", "werkzeug"}
@@ -83,9 +92,10 @@ def imports(module: str) -> Iterator[str]:
 
 
 def ours(module: str) -> set[str]:
-    """Our modules that *module* imports."""
+    """Our modules that *module* imports; what the package has by another name is `__init__`'s."""
     found = [name.split(".") for name in imports(module)]
-    return {parts[1] for parts in found if parts[0] == NAME and len(parts) > 1}
+    names = {parts[1] for parts in found if parts[0] == NAME and len(parts) > 1}
+    return {name if name in MODULES else "__init__" for name in names}
 
 
 def test_each_module_has_its_layer() -> None:
@@ -106,6 +116,13 @@ def test_core_knows_no_adapter_and_no_server(module: str) -> None:
     assert {name.partition(".")[0] for name in imports(module)} & SERVERS == set()
 
 
+@pytest.mark.parametrize("module", sorted(COMMANDS))
+def test_command_knows_no_adapter_and_no_server(module: str) -> None:
+    """A command imports the core and what is shared by commands, neither an adapter nor a server."""
+    assert ours(module) <= {*CORE, *COMMANDS}
+    assert {name.partition(".")[0] for name in imports(module)} & SERVERS == set()
+
+
 @pytest.mark.parametrize("module", sorted(GUNICORN))
 def test_adapter_knows_one_server(module: str) -> None:
     """The gunicorn adapter imports gunicorn and what its workers run on, and no other server."""
@@ -116,7 +133,7 @@ def test_adapter_knows_one_server(module: str) -> None:
 def test_private_names_stay_at_home(module: str) -> None:
     """No module takes a private name from another one."""
     taken = [name.split(".") for name in imports(module) if name.startswith(NAME)]
-    assert [parts for parts in taken if parts[-1].startswith("_") and parts[-1] != "__future__"] == []
+    assert [parts for parts in taken if parts[-1].startswith("_") and not parts[-1].endswith("__")] == []
 
 
 def test_table_can_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

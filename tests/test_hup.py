@@ -419,6 +419,18 @@ def test_a_command_instead(project: Project, server: LittleServer) -> None:
         assert server.got() == []
 
 
+def test_one_command_after_the_other(project: Project, server: LittleServer) -> None:
+    """Saved while it runs: it runs once more when it has ended."""
+    (project.root / "run.sh").write_text("echo >> ran; until test -e go; do sleep 0.02; done")
+    with Hup(project, "server.pid", "--exec", "sh run.sh") as watcher:
+        project.release()
+        watcher.wait_for_log(patterns.COMMAND)
+        project.save("views.py", "")
+        holds(lambda: watcher.count(patterns.COMMAND) == 1, "one at a time", 0.3)
+        (project.root / "go").touch()
+        assert watcher.wait_for_log(patterns.COMMAND, 2)["what"].endswith(": views.py")
+
+
 def test_a_command_that_is_not_there(project: Project, server: LittleServer) -> None:
     """One line for each change."""
     with Hup(project, "server.pid", "--exec", "no-such-command {pid}") as watcher:
@@ -436,10 +448,12 @@ def test_a_command_that_does_not_end(
     with LittleServer(tmp_path) as server:
         journal = Journal(Console(), Files(Settings(), str(tmp_path)))
         sender = Sender(PidFile(str(server.pidfile)), signal.SIGHUP, command, journal)
-        assert not sender.step({"app.py"}, time.monotonic(), 0.0)
+        assert sender.step({"app.py"}, time.monotonic(), 0.0)
         child = wait_until(lambda: (Path("child").exists() and Path("child").read_text().strip()) or "", "its child")
-        assert not sender.step({"app.py"}, time.monotonic(), COMMAND_AT_MOST - 1)
-        assert sender.step({"app.py"}, time.monotonic(), COMMAND_AT_MOST + 1)
+        sender.look(COMMAND_AT_MOST - 1)
+        assert sender.busy and not sender.step({"app.py"}, time.monotonic(), COMMAND_AT_MOST - 1)
+        sender.look(COMMAND_AT_MOST + 1)
+        assert not sender.busy
         wait_until(lambda: not processes.alive(int(child)), "its child is gone")
         assert "the command did not end within 60 s, and was killed: sh -c" in capfd.readouterr().err
 

@@ -301,6 +301,21 @@ def test_clocks_that_differ_a_little(path: Path, server: LittleServer) -> None:
     assert who(path) == server.pid
 
 
+@needs_proc
+def test_a_clock_that_is_set(path: Path, server: LittleServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What belonged together does so still; another file with the number is looked at anew."""
+    found = PidFile(str(path))
+    with found.server(HUP):
+        pass
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 86400)
+    with found.server(HUP) as again:
+        assert again.process.pid == server.pid
+    date(path)
+    with pytest.raises(Unfit, match="was started after"), found.server(HUP):
+        pass
+
+
 def test_a_file_of_tomorrow(path: Path, server: LittleServer) -> None:
     """A clock that was set back makes nobody a stranger."""
     date(path, time.time_ns() + 10**14)

@@ -51,7 +51,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     add = parser.add_argument
     add("pidfile", metavar="PIDFILE", help="the file with the server's number; it need not be there yet")
-    add("paths", metavar="PATH", nargs="*", help="a folder or a file to watch (default: the working directory)")
+    add(
+        "paths",
+        metavar="PATH",
+        nargs="*",
+        help="folders and files to watch, right after PIDFILE (default: the working directory)",
+    )
     add("--pattern", metavar="GLOB", action="append", help=f"the files that count in folders (default: {_PATTERN})")
     add("--no-recursive", dest="recursive", action="store_false", help="not in the folders of the folders")
     add(

@@ -203,9 +203,7 @@ class Sender:
 
     def step(self, paths: Iterable[str], saved: float, now: float) -> bool:
         """Send it because of *paths*, the last of them *saved* at that time of the steady clock. Whether it is done."""
-        if self._command is not None:
-            return self._ended(self._command, now)
-        if now < self._again_at:
+        if self._command is not None or now < self._again_at:
             return False
         try:
             with self._pidfile.server(self._needed) as server:
@@ -215,7 +213,8 @@ class Sender:
                     self._journal.info("nothing to send, %s was started after the save: %s", server.process, names)
                     return True
                 if self._words is not None:
-                    return self._run(self._words, server.process, names, now)
+                    self._run(self._words, server.process, names, now)
+                    return True
                 server.send(self._signal)
                 self._journal.info("%s sent to %s: %s", self._signal.name[3:], server.process, names)
                 return True
@@ -223,9 +222,22 @@ class Sender:
             self._not_yet(why, now)
             return False
 
+    def look(self, now: float) -> None:
+        """See whether the command that runs has ended, and how."""
+        complaint = None if self._command is None else self._command.complaint(now)
+        if complaint is not None:
+            self._command = None
+            if complaint:
+                self._journal.warning("the command %s", complaint)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command runs: to be looked at."""
+        return self._command is not None
+
     def wait(self, now: float) -> float:
         """Seconds until the next `step` is worth it."""
-        return _BUSY if self._command is not None else max(0.0, self._again_at - now)
+        return max(0.0, self._again_at - now)
 
     def close(self) -> None:
         """Leave nothing running."""
@@ -244,24 +256,14 @@ class Sender:
             self._told = True
             self._journal.warning("nothing sent yet: %s", why)
 
-    def _run(self, words: list[str], server: Process, names: str, now: float) -> bool:
+    def _run(self, words: list[str], server: Process, names: str, now: float) -> None:
         words = [word.replace("{pid}", str(server.pid)) for word in words]
         try:
             self._command = _Command(words, now)
         except (OSError, ValueError) as error:
             self._journal.warning("the command cannot be started: %s: %s", shlex.join(words), error)
-            return True
-        self._journal.info("command started for %s: %s", server, names)
-        return False
-
-    def _ended(self, command: _Command, now: float) -> bool:
-        complaint = command.complaint(now)
-        if complaint is None:
-            return False
-        self._command = None
-        if complaint:
-            self._journal.warning("the command %s", complaint)
-        return True
+        else:
+            self._journal.info("command started for %s: %s", server, names)
 
 
 class _Command:
@@ -332,8 +334,9 @@ class OutsideWatcher:
         changed = self._debouncer.take(now)
         if changed:
             self._changed(changed)
+        self._sender.look(now)
         self._decide(now)
-        if self._reloader.state is State.PROVING or self._reloader.wanted:
+        if self._reloader.state is State.PROVING or self._reloader.wanted or self._sender.busy:
             return _BUSY
         wait = self._debouncer.wait(now) if self._debouncer else self._engine.pause()
         return min(wait, self._sender.wait(now)) if self._reloader.state is State.SWITCHING else wait

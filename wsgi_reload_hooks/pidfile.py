@@ -55,6 +55,8 @@ class Process(NamedTuple):
     """It has, but nobody has asked how."""
     heeds: Optional[int] = None
     """A bit for each signal that it catches or takes in its own way; None where the system does not tell."""
+    started: Optional[int] = None
+    """When, by a clock that nobody sets; None where the system does not tell."""
 
     def __str__(self) -> str:
         return f"{self.pid} ({self.name})"
@@ -79,6 +81,8 @@ class PidFile:
     def __init__(self, path: str) -> None:
         self.name = printable(path)
         self._path = os.path.abspath(path)
+        # A process and a file that belonged together: a clock that is set makes them no strangers.
+        self._known: Optional[tuple[object, ...]] = None
 
     @contextlib.contextmanager
     def server(self, sig: Optional[signal.Signals] = None) -> Iterator[Server]:
@@ -148,11 +152,13 @@ class PidFile:
             raise Unfit(
                 f"{self.name}: it belongs to user {min(strangers)}, who is neither root, nor we, nor the user of {found}"
             )
-        if found.age + _SLACK < time.time() - status.st_mtime:
+        pair = None if found.started is None else (pid, found.started, status.st_mtime_ns, status.st_ino)
+        if found.age + _SLACK < time.time() - status.st_mtime and (pair is None or pair != self._known):
             raise Unfit(
                 f"{self.name}: {found} was started after it was written, so its number is another process's by now; "
                 f"if it is the server: touch {self.name}"
             )
+        self._known = pair
         if sig is not None and sig not in _ENDS and found.heeds is not None and not found.heeds >> (sig - 1) & 1:
             raise Unfit(f"{self.name}: {found} does not catch {sig.name} now, and could end by it", passing=True)
 
@@ -176,7 +182,8 @@ def from_proc(pid: int) -> Optional[Process]:
         # The number of a thread. To signal it would signal the process that it is a part of.
         return None
     # Not from the time of day: that may have been set since.
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    started = int(fields[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
     return Process(
         pid=pid,
         name=_program(status["Name"].strip(), [os.fsdecode(word) for word in command]),
@@ -185,6 +192,7 @@ def from_proc(pid: int) -> Optional[Process]:
         users=frozenset(map(int, status["Uid"].split())),
         ended=fields[0] in (b"Z", b"X"),
         heeds=int(status["SigCgt"], 16) | int(status["SigBlk"], 16),
+        started=started,
     )
 
 

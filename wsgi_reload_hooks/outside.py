@@ -315,7 +315,8 @@ class OutsideWatcher:
         self._told_again = False
         listed = files.extra()
         # The baseline first: a save in between is a change.
-        self._watch({path: known_signature(path) for path in listed})
+        for path in listed:
+            self._scanner.watch(path, known_signature(path))
         self._reloader.listed(listed)
         self._engine: Engine = engine(settings, files, self._scanner, journal.warning)
         self._journal.info(

@@ -17,7 +17,7 @@ from .settings import SettingsError
 
 PROGRAM = "wsgi-reload"
 # Name of the command -> module.
-COMMANDS = {"run": "run", "serve": "serve"}
+COMMANDS = {"run": "run", "serve": "serve", "hup": "hup"}
 _INTERRUPTED = 130
 _EXIT_CODES = """\
 exit codes: 0 all is well, 1 something went wrong, 2 wrong arguments or settings, 130 interrupted

@@ -3,6 +3,7 @@
 from . import patterns, processes
 from .base import ABSENT, PACKAGE, Server
 from .classes import UVICORN, each, is_asgi, one_at_a_time, project_for
+from .hup import Hup, LittleServer
 from .load import Answer, Load
 from .project import Project
 from .server import CONFIGURATION, GUNICORN, MODULE, Gunicorn
@@ -21,6 +22,8 @@ __all__ = [
     "UWSGI",
     "Answer",
     "Gunicorn",
+    "Hup",
+    "LittleServer",
     "Load",
     "Project",
     "Server",

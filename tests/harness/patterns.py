@@ -15,6 +15,11 @@ WAITING_FOR_REPAIR = OURS + r"the application does not load, waiting for its rep
 CONFIGURATION_REFUSED = OURS + r"configuration refused, still running with the previous one: (?P<why>.*)"
 PRELOAD = OURS + r"preload_app is on"
 
+SENT = OURS + r"(?P<signal>\w+) sent to (?P<pid>\d+) \((?P<name>.+?)\): (?P<what>.*)"
+NOT_YET = OURS + r"nothing sent yet: (?P<why>.*)"
+TOO_LATE = OURS + r"nothing to send, (?P<pid>\d+) \(.*\) was started after the save: (?P<what>.*)"
+COMMAND = OURS + r"(?:the )?command (?P<what>.*)"
+
 LISTENING = r"Listening at: http://127\.0\.0\.1:(?P<port>\d+)"
 BOOTING = r"Booting worker with pid: (?P<pid>\d+)"
 SHUTTING_DOWN = r"Shutting down: Master"

@@ -1,0 +1,68 @@
+"""The numbers by which workers notice that they are to forget something."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wsgi_reload_hooks.generation import KINDS, TEMPLATES, TRANSLATIONS, Generation, differing
+
+
+@pytest.mark.parametrize("shared", ["memory", "file"])
+def test_a_forked_child_notices(shared: str, tmp_path: Path) -> None:
+    """What is raised after a fork the child sees, each kind by itself."""
+    numbers = Generation(None if shared == "memory" else str(tmp_path / "numbers"))
+    before = numbers.now()
+    raised, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(told)
+        os.read(raised, 1)
+        os._exit(0 if differing(before, numbers.now()) == {TEMPLATES} else 1)
+    numbers.advance(TEMPLATES)
+    os.close(told)
+    assert os.waitpid(pid, 0)[1] == 0
+    numbers.advance(TRANSLATIONS)
+    assert differing(before, numbers.now()) == set(KINDS)
+
+
+def test_another_process_goes_on_from_there(tmp_path: Path) -> None:
+    """Who opens the file later reads what was raised, and raises it further; nobody else may read it."""
+    path = tmp_path / "numbers"
+    first = Generation(str(path))
+    before = first.now()
+    first.advance(TEMPLATES)
+    second = Generation(str(path))
+    assert second.now() == first.now() != before
+    second.advance(TEMPLATES)
+    assert second.now() == first.now()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["numbers"]
+
+
+def test_a_file_that_was_cleaned_away(tmp_path: Path) -> None:
+    """It is made again, and those who had the one before come to the same by themselves."""
+    path = tmp_path / "numbers"
+    watching, worker = Generation(str(path)), Generation(str(path))
+    watching.advance(TEMPLATES)
+    seen = worker.now()
+    path.unlink()
+    watching.advance(TRANSLATIONS)
+    worker.renew()
+    # One time too often for the templates does no harm.
+    assert differing(seen, worker.now()) == {TEMPLATES, TRANSLATIONS}
+    path.unlink()
+    tmp_path.rename(tmp_path.with_name("gone"))
+    seen = worker.now()
+    worker.renew()
+    assert worker.now() == seen
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """A link in the place of the file is an error."""
+    (tmp_path / "elsewhere").write_bytes(bytes(64))
+    os.symlink("elsewhere", tmp_path / "numbers")
+    with pytest.raises(OSError, match="numbers"):
+        Generation(str(tmp_path / "numbers"))

@@ -219,6 +219,19 @@ def test_changed_since_a_worker_began(watching: Watching) -> None:
     assert watching.does() == ({TEMPLATES}, ["templates reset: templates/page.html"])
 
 
+def test_very_many_files(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template folder that holds the world: so many are watched, which is told once."""
+    monkeypatch.setattr("wsgi_reload_hooks.files.ASSETS_AT_MOST", 5)
+    monkeypatch.setattr("wsgi_reload_hooks.assets.ASSETS_AT_MOST", 5)
+    for number in range(9):
+        watching.write(f"templates/{number}/page.html", b"")
+    watching.hear()
+    watching.hear()
+    assert len(watching.files.assets()) == 5
+    kinds, (line,) = watching.does()
+    assert kinds == set() and line.startswith("more than 5 translations and templates"), line
+
+
 def test_a_report_that_is_none(watching: Watching) -> None:
     """Relative folders are left out, and what is no list of names raises what the caller expects."""
     watching.assets.heard({TEMPLATES: ["templates"]}, time.time() + 10)

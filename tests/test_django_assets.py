@@ -28,6 +28,11 @@ def save(name, content):
 def translate(language, hello):
     save(f"locale/{language}/LC_MESSAGES/django.mo", mo({"hello": hello}))
 
+import wsgi_reload_hooks.django_assets as module
+class Clock:
+    time, monotonic = staticmethod(time.time), staticmethod(lambda: now)
+now, module.time = 100.0, Clock
+
 generation, reports, told = Generation(), [], []
 raised = generation.advance
 assets = DjangoAssets(generation, lambda path: "site-packages" not in path, reports.append, lambda *each: told.append(each))
@@ -175,10 +180,6 @@ def test_translations_that_cannot_be_loaded(tmp_path: Path) -> None:
 def test_once_more_a_second_later(tmp_path: Path) -> None:
     """What was being loaded while all was reset, and kept after it, is forgotten a moment later, once."""
     code = """
-    import wsgi_reload_hooks.django_assets as module
-    class Clock:
-        monotonic = staticmethod(lambda: now)
-    now, module.time = 100.0, Clock
     print(request(hello), request(render))
     raised(TRANSLATIONS); raised(TEMPLATES)
     print(request(hello), request(render))
@@ -223,7 +224,7 @@ def test_many_threads_at_once(tmp_path: Path) -> None:
         [each.start() for each in all_threads]
         barrier.wait(30)
         translate("de", f"de{number}"); translate("fr", f"fr{number}"); save("templates/page.html", f"page{number}")
-        resets.clear(); assets._again_at = 0.0
+        resets.clear()
         raised(TRANSLATIONS); raised(TEMPLATES)
         barrier.wait(30)
         [each.join() for each in all_threads]
@@ -328,7 +329,7 @@ def test_a_reset_that_fails(tmp_path: Path) -> None:
     raised(TEMPLATES)
     engine = engines["django"].engine
     print(*[request(lambda: engine.template_loaders[1].get_template("page.html").source) for _ in range(3)])
-    assets._again_at = 0.1
+    now += 1.1
     request()
     print(*[str(error) for _, error in told])
     """

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from .files import Files
+from .files import ASSETS_AT_MOST, Files
 from .generation import KINDS, TRANSLATIONS, Generation
 from .journal import Journal
 from .proof import Refused
@@ -41,6 +41,7 @@ class Assets:
         self._served: dict[str, Digest] = {}
         self._pending: set[str] = set()
         self._told: Optional[tuple[Optional[str], str]] = None
+        self._told_many = False
 
     def heard(self, folders: Mapping[str, Any], since: float) -> None:
         """A worker that began at *since* (seconds since the epoch) remembers files of these *folders*, by kind."""
@@ -59,6 +60,12 @@ class Assets:
             # One that differs is about to be told.
             if self._served.setdefault(path, content) == content and _is_younger(path, since):
                 young[self._files.asset_kind(path) or TRANSLATIONS].add(path)
+        if len(self._served) >= ASSETS_AT_MOST and not self._told_many:
+            self._told_many = True
+            self._journal.warning(
+                "more than %d translations and templates, the rest is not watched: see the setting exclude",
+                ASSETS_AT_MOST,
+            )
         for kind in KINDS:
             # Changed since then, but nobody knows whether before or after the worker has read it.
             self._reset(kind, young[kind], told=False)

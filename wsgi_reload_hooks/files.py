@@ -39,6 +39,8 @@ _NAMESPACE: Any = vars(ModuleType)["__dict__"]
 _PACKAGES_DEEP = 3
 _COARSE = 2.0
 _FOLDERS_AT_MOST = 500
+ASSETS_AT_MOST = 10_000
+"""So many assets are watched: their folders are told by the application, and may be the root of everything."""
 _OURSELVES = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -216,7 +218,7 @@ class Files:
         return None
 
     def assets(self) -> set[str]:
-        """The files in the folders of `add_assets`, as of now."""
+        """The files in the folders of `add_assets`, as of now; `ASSETS_AT_MOST`."""
         return set(self._asset_walk.now())
 
     def walked(self) -> frozenset[str]:
@@ -295,15 +297,17 @@ class Files:
 
     def _walk_assets(self, by: set[str]) -> set[str]:
         folders = self._asset_folders
-        found = mo_files(folders.get(TRANSLATIONS, ()), by)
+        found = {path for path in mo_files(folders.get(TRANSLATIONS, ()), by) if self.asset_kind(path)}
         for start in folders.get(TEMPLATES, ()):
             by.add(start)
             for folder, inside, names in os.walk(start):
+                if len(found) >= ASSETS_AT_MOST:
+                    break
                 by.add(folder)
                 inside[:] = [each for each in inside if not _never_entered(folder, each)]
-                found.update(os.path.join(folder, name) for name in names)
+                found.update(path for name in names for path in [os.path.join(folder, name)] if self.asset_kind(path))
         self._assets_walked = frozenset(by)
-        return {path for path in found if self.asset_kind(path)}
+        return found
 
     def _listed(self, ignored: Ignored) -> dict[str, Entry]:
         """The files that ``extra_files`` lists, each with the entry that does."""

@@ -6,6 +6,7 @@ import importlib.util
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Callable
 
 from harness import Project, Server, holds, patterns, wait_until
 from msgfmt import mo
@@ -125,16 +126,17 @@ def answers(server: Server, path: str) -> dict[int, set[str]]:
     return found
 
 
-def wait_for_all(server: Server, path: str, text: str) -> None:
-    """Until each worker has answered *text*, and none of them anything else."""
+def wait_for_all(server: Server, path: str, text: str, workers: Callable[[], list[int]] | None = None) -> None:
+    """Until each worker (default: of the server) has answered *text*, and none of them anything else."""
     last: dict[int, set[str]] = {}
+    workers = workers or server.workers
 
     def all_do() -> bool:
         last.clear()
         last.update(answers(server, path))
-        return sorted(last) == sorted(server.workers()) and all(each == {text} for each in last.values())
+        return sorted(last) == sorted(workers()) and all(each == {text} for each in last.values())
 
-    wait_until(all_do, lambda: f"{path} is {text} everywhere: {last}, workers {server.workers()}")
+    wait_until(all_do, lambda: f"{path} is {text} everywhere: {last}, workers {workers()}")
 
 
 def check_translations_and_templates(server: Server, site: Site) -> None:

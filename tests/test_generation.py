@@ -6,26 +6,34 @@ import os
 from pathlib import Path
 
 import pytest
+from edits import python
 
+from wsgi_reload_hooks.generation import TEMPLATES, TRANSLATIONS, Generation, differing
+
+FORKED = """
+import os
 from wsgi_reload_hooks.generation import KINDS, TEMPLATES, TRANSLATIONS, Generation, differing
 
+numbers = Generation(path)
+before = numbers.now()
+wait, go = os.pipe()
+if os.fork() == 0:
+    os.read(wait, 1)
+    print(*differing(before, numbers.now()), flush=True)
+    os._exit(0)
+numbers.advance(TEMPLATES)
+os.write(go, b".")
+os.wait()
+numbers.advance(TRANSLATIONS)
+print(*sorted(differing(before, numbers.now())))
+"""
 
-@pytest.mark.parametrize("shared", ["memory", "file"])
-def test_a_forked_child_notices(shared: str, tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("path", [None, "numbers"], ids=["memory", "file"])
+def test_a_forked_child_notices(path: str | None, tmp_path: Path) -> None:
     """What is raised after a fork the child sees, each kind by itself."""
-    numbers = Generation(None if shared == "memory" else str(tmp_path / "numbers"))
-    before = numbers.now()
-    raised, told = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(told)
-        os.read(raised, 1)
-        os._exit(0 if differing(before, numbers.now()) == {TEMPLATES} else 1)
-    numbers.advance(TEMPLATES)
-    os.close(told)
-    assert os.waitpid(pid, 0)[1] == 0
-    numbers.advance(TRANSLATIONS)
-    assert differing(before, numbers.now()) == set(KINDS)
+    shown = python(FORKED, tmp_path, preamble=f"path = {path!r}\n")
+    assert shown.split() == [TEMPLATES, TEMPLATES, TRANSLATIONS]
 
 
 def test_another_process_goes_on_from_there(tmp_path: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 from django_site import (
     HAVE_DJANGO,
+    PAGE,
+    TEMPLATES_RESET,
     Site,
     check_beside_code,
     check_broken_translations,
     check_translations_and_templates,
+    wait_for_all,
 )
-from harness import UVICORN, Gunicorn, each, is_asgi
+from harness import UVICORN, Gunicorn, each, is_asgi, processes, wait_until
 
 pytestmark = pytest.mark.skipif(not HAVE_DJANGO, reason="Django is not installed")
 
@@ -38,3 +42,30 @@ def test_beside_code(tmp_path: Path) -> None:
     site = Site(tmp_path / "project")
     with Gunicorn(site, workers=2) as server:
         check_beside_code(server, site)
+
+
+def test_beside_another_arbiter(tmp_path: Path) -> None:
+    """After USR2 the workers of both arbiters are reset, each by its own; then those of the new one alone."""
+    site = Site(tmp_path / "project")
+    # With `-m gunicorn` the second start would find gunicorn/http before the standard library's http.
+    program = tmp_path / "gunicorn"
+    program.write_text("from gunicorn.app.wsgiapp import run\n\nrun()\n")
+    with Gunicorn(site, workers=2, program=[str(program)]) as server:
+        server.send(signal.SIGUSR2)
+        second = server.successor()
+
+        def workers() -> list[int]:
+            found = [pid for arbiter in (server.pid, second) for pid in processes.children(arbiter)]
+            return sorted({pid for pid in found if pid != second and not processes.is_listener(pid)})
+
+        wait_until(lambda: len(workers()) == 4, "two workers each")
+        wait_for_all(server, "/page.html", "page1", workers)
+        site.save(PAGE, "page2")
+        wait_for_all(server, "/page.html", "page2", workers)
+        server.wait_for_log(TEMPLATES_RESET, 2)
+        server.send(signal.SIGTERM)
+        assert server.exit_status() == 0
+        server.adopt(second)
+        wait_until(lambda: len(workers()) == 2, "the first one ended")
+        site.save(PAGE, "page3")
+        wait_for_all(server, "/page.html", "page3", workers)

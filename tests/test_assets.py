@@ -232,6 +232,15 @@ def test_very_many_files(watching: Watching, monkeypatch: pytest.MonkeyPatch) ->
     assert kinds == set() and line.startswith("more than 5 translations and templates"), line
 
 
+def test_a_birth_is_not_lost(watching: Watching) -> None:
+    """A file that was born in a known folder, just before another worker reports, is still told."""
+    watching.write("templates/other.html", b"")
+    watching.hear()
+    assert str(watching.root / "templates/other.html") not in watching.scanner.watched()[0]
+    watching.change("templates/other.html")
+    assert watching.does() == ({TEMPLATES}, ["templates reset: templates/other.html"])
+
+
 def test_a_report_that_is_none(watching: Watching) -> None:
     """Relative folders are left out, and what is no list of names raises what the caller expects."""
     watching.assets.heard({TEMPLATES: ["templates"]}, time.time() + 10)

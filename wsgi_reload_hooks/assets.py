@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from .files import ASSETS_AT_MOST, Files
+from .files import ASSETS_AT_MOST, Files, under
 from .generation import KINDS, TRANSLATIONS, Generation
 from .journal import Journal
 from .proof import Refused
@@ -46,21 +46,26 @@ class Assets:
     def heard(self, folders: Mapping[str, Any], since: float) -> None:
         """A worker that began at *since* (seconds since the epoch) remembers files of these *folders*, by kind."""
         new = [
-            self._files.add_assets(kind, [each for each in folders.get(kind, ()) if os.path.isabs(each)])
+            folder
             for kind in KINDS
+            for folder in self._files.add_assets(kind, [each for each in folders.get(kind, ()) if os.path.isabs(each)])
         ]
-        if any(new):
+        if new:
             # Also a folder without a file is something to listen to.
             self._scanner.generation += 1
         young: dict[str, set[str]] = {kind: set() for kind in KINDS}
-        for path in self._files.assets():
+        paths = self._files.assets()
+        for path in paths:
+            if path not in self._served and not any(under(path, folder) for folder in new):
+                # Just born: that is about to be told, and concerns all workers.
+                continue
             found = known_signature(path)
             content = self._digests.at(path, found)
             self._scanner.watch(path, found)
             # One that differs is about to be told.
             if self._served.setdefault(path, content) == content and _is_younger(path, since):
                 young[self._files.asset_kind(path) or TRANSLATIONS].add(path)
-        if len(self._served) >= ASSETS_AT_MOST and not self._told_many:
+        if len(paths) >= ASSETS_AT_MOST and not self._told_many:
             self._told_many = True
             self._journal.warning(
                 "more than %d translations and templates, the rest is not watched: see the setting exclude",

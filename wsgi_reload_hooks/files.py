@@ -199,14 +199,14 @@ class Files:
         """The files listed in ``extra_files``, globs expanded as of now; a name without a glob need not exist."""
         return set(self._extra_walk.now())
 
-    def add_assets(self, kind: str, folders: Iterable[str]) -> bool:
-        """What is in *folders* is of that *kind* (see `generation`), too. Whether one of them is new."""
+    def add_assets(self, kind: str, folders: Iterable[str]) -> tuple[str, ...]:
+        """What is in *folders* is of that *kind* (see `generation`), too. Those of them that were not known."""
         known = self._asset_folders.get(kind, ())
         new = tuple(folder for folder in dict.fromkeys(folders) if folder not in known)
         if new:
             self._asset_folders = {**self._asset_folders, kind: known + new}
             self._asset_walk = Walk(self._walk_assets)
-        return bool(new)
+        return new
 
     def asset_kind(self, path: str) -> Optional[str]:
         """Of which kind this file is by the folder it lies in: what workers keep of it is reset when it changes."""

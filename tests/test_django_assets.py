@@ -48,6 +48,7 @@ from django.conf import settings
 settings.configure(
     LANGUAGE_CODE="de", LOCALE_PATHS=[Path("locale").absolute()],
     INSTALLED_APPS=["django.forms"],
+    DEBUG="debug" in sys.argv,
     FORM_RENDERER="django.forms.renderers.DjangoTemplates",
     TEMPLATES=[
         {"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": ["templates"], "APP_DIRS": True},
@@ -91,7 +92,8 @@ def run(folder: Path, code: str, *arguments: str, configured: bool = True) -> li
 
 
 @needs_django
-def test_translations_of_the_default_language(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [(), ("debug",)], ids=["", "debug"])
+def test_translations_of_the_default_language(arguments: tuple[str, ...], tmp_path: Path) -> None:
     """Without an active language the default is new at the next request, and not before."""
     code = """
     print(request(hello))
@@ -100,7 +102,7 @@ def test_translations_of_the_default_language(tmp_path: Path) -> None:
     raised(TRANSLATIONS)
     print(hello(), request(hello), request(hello))
     """
-    assert run(tmp_path, code) == ["hallo1", "hallo1", "hallo1", "hallo2", "hallo2"]
+    assert run(tmp_path, code, *arguments) == ["hallo1", "hallo1", "hallo1", "hallo2", "hallo2"]
 
 
 @needs_django
@@ -378,6 +380,19 @@ def test_without_django(tmp_path: Path) -> None:
     print(sorted(set(sys.modules) - before), reports, told)
     """
     assert run(tmp_path, code, configured=False) == ["[]", "[]", "[]"]
+
+
+@needs_django
+def test_signals_that_cannot_be_connected_to(tmp_path: Path) -> None:
+    """Whatever they raise is told, and not to the application's import."""
+    code = """
+    from django.conf import settings
+    from django.core import signals
+    signals.request_started.connect = None
+    assets.connect(); assets.connect()
+    print(len(told))
+    """
+    assert run(tmp_path, code, configured=False) == ["1"]
 
 
 @needs_django

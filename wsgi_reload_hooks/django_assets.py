@@ -59,7 +59,7 @@ class DjangoAssets:
         self._catalogs: Optional[Catalogs] = None
 
     def connect(self) -> None:
-        """Connect to Django's signals if they are there by now. Cheap, and safe from any thread."""
+        """Connect to Django's signals if they are there by now. Cheap, from any thread, and raises nothing."""
         if self._connected:
             return
         signals, conf = sys.modules.get("django.core.signals"), sys.modules.get("django.conf")
@@ -69,8 +69,11 @@ class DjangoAssets:
         self._connected = True
         # Made now: gevent may have put its own in place since this process began.
         self._renew_lock()
-        started.connect(self._on_started, weak=False, dispatch_uid=_OURSELVES)
-        finished.connect(self._on_finished, weak=False, dispatch_uid=_OURSELVES)
+        try:
+            started.connect(self._on_started, weak=False, dispatch_uid=_OURSELVES)
+            finished.connect(self._on_finished, weak=False, dispatch_uid=_OURSELVES)
+        except Exception as error:
+            self._tell("translations and templates of Django will not be reset", error)
         # A process that the application forks may come by the lock while a thread held it.
         os.register_at_fork(after_in_child=self._renew_lock)
 

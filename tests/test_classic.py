@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
-from edits import python
+from edits import PACKAGE_ROOT, python, save, save_atomically
+from harness.waiting import holds, wait_until
 
 # In each: `ask()` is code_changed(), as text.
 ASK = """
@@ -551,3 +556,59 @@ def test_in_a_fork(tmp_path: Path) -> None:
     print(ask(), ask())
     """
     assert answers(tmp_path, code) == ["no", "file", "no", "file", "no"]
+
+
+# -- loops as people wrote them --------------------------------------------------------------------------------------
+
+IN_A_THREAD = """
+import os, sys, threading, time
+sys.path.insert(0, os.getcwd())
+from wsgi_reload_hooks import code_changed
+
+def loop():
+    while True:
+        if code_changed():
+            os._exit(3)
+        time.sleep(0.05)
+
+threading.Thread(target=loop, daemon=True).start()
+import app
+print("ready", flush=True)
+threading.Event().wait()
+"""
+IN_THE_MAIN_THREAD = """
+import os, sys, threading, time
+sys.path.insert(0, os.getcwd())
+from wsgi_reload_hooks import code_changed
+import app
+
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("ready", flush=True)
+while True:
+    if code_changed():
+        sys.exit(3)
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("script", [IN_A_THREAD, IN_THE_MAIN_THREAD], ids=["in a thread", "in the main thread"])
+def test_hand_written_loops(tmp_path: Path, script: str) -> None:
+    """A loop around `code_changed()` ends its process with 3 after a save, and not before."""
+    app = save(tmp_path / "app.py", "number = 0")
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            holds(lambda: process.poll() is None, "it runs", seconds=0.3)
+            numbers = itertools.count(10)
+
+            def ended() -> bool:
+                # More than once: the first call may not have been made yet.
+                save_atomically(app, f"number = {next(numbers)}")
+                return process.poll() is not None
+
+            wait_until(ended, "the loop ends its process")
+            assert process.returncode == 3
+        finally:
+            process.kill()

@@ -22,6 +22,7 @@ from wsgi_reload_hooks import Settings, SettingsError
 from wsgi_reload_hooks.checkout import Checkout
 from wsgi_reload_hooks.engines import Engine, EventEngine, StatEngine, engine
 from wsgi_reload_hooks.files import Files
+from wsgi_reload_hooks.generation import TEMPLATES, TRANSLATIONS
 from wsgi_reload_hooks.hearing import Listener, extension
 from wsgi_reload_hooks.interest import interest
 from wsgi_reload_hooks.mounts import Mount
@@ -293,6 +294,30 @@ def test_globs_are_live(name: str, root: Path) -> None:
         watch.expect("b.html")
         (root / "templates" / "new" / "b.html").unlink()
         watch.expect("b.html")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_folders_of_assets_are_live(name: str, root: Path) -> None:
+    """Folders of assets, there or not: births at any depth, edits and deaths are told."""
+    page = save(root / "templates" / "page.html", "1")
+    watch = Watch(root, [save(root / "app.py", "1"), page], engine=name)
+    watch.files.add_assets(TEMPLATES, [str(page.parent)])
+    watch.files.add_assets(TRANSLATIONS, [str(root / "locale")])
+    assert watch.files.assets() == {str(page)}
+    with watch:
+        save(page, "22")
+        watch.expect("page.html")
+        german = save(root / "locale" / "de" / "LC_MESSAGES" / "django.mo", "1")
+        watch.expect("django.mo")
+        inner = save(root / "templates" / "shop" / "inner" / "cart.html", "1")
+        watch.expect("cart.html")
+        save_atomically(inner, "22")
+        save_atomically(german, "22")
+        watch.expect("cart.html", "django.mo")
+        shutil.rmtree(root / "templates" / "shop")
+        save(root / "locale" / "de" / "LC_MESSAGES" / "django.po", "1")
+        save(root / "templates" / "page.html~", "1")
+        watch.expect("cart.html")
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -25,6 +25,7 @@ from wsgi_reload_hooks.files import (
     source_of,
     under,
 )
+from wsgi_reload_hooks.generation import TEMPLATES, TRANSLATIONS
 
 
 def files(
@@ -534,3 +535,57 @@ def test_loaded_files_of_this_process() -> None:
     found = loaded_files()
     assert os.path.abspath(__file__) in found and os.path.abspath(inspect.getfile(Files)) in found
     assert all(os.path.isabs(path) for path in found)
+
+
+# -- assets ----------------------------------------------------------------------------------------------------------
+
+
+def with_assets(root: Path, *, exclude: tuple[str, ...] = (), extra: tuple[str, ...] = ()) -> Files:
+    rules = files(root, exclude=exclude, extra=extra)
+    assert rules.add_assets(TRANSLATIONS, [str(root / "locale")])
+    assert rules.add_assets(TEMPLATES, [str(root / "templates"), str(root / "templates")])
+    return rules
+
+
+def test_assets_are_the_files_of_their_folders(tmp_path: Path) -> None:
+    """Translations are `.mo` files; of a template folder all counts that is no module and nobody's temporary file."""
+    german = "locale/de/LC_MESSAGES/django.mo"
+    others = ("locale/de/LC_MESSAGES/django.po", "templates/page.html~", "templates/.git/x", "templates/tags.py")
+    tree(tmp_path, german, "templates/page.html", "templates/shop/mail.txt", "templates/x", "app.mo", "x.html", *others)
+    rules = with_assets(tmp_path)
+    found = {os.path.relpath(path, tmp_path): rules.asset_kind(path) for path in rules.assets()}
+    templates = dict.fromkeys(("templates/page.html", "templates/shop/mail.txt", "templates/x"), TEMPLATES)
+    assert found == {german: TRANSLATIONS, **templates}
+    assert [rules.asset_kind(str(tmp_path / name)) for name in (*others, "app.mo", "x.html")] == [None] * 6
+    assert not rules.add_assets(TEMPLATES, [str(tmp_path / "templates")])
+
+
+def test_assets_are_live(tmp_path: Path) -> None:
+    """Folders may be added, appear and vanish at any time; what is gone is an asset by its name."""
+    rules = files(tmp_path)
+    assert rules.assets() == set()
+    page = str(tmp_path / "templates" / "page.html")
+    rules = with_assets(tmp_path)
+    assert (rules.assets(), rules.asset_kind(page)) == (set(), TEMPLATES)
+    assert str(tmp_path / "templates") in rules.walked()
+    tree(tmp_path, "templates/page.html")
+    assert rules.assets() == {page}
+    os.remove(page)
+    assert (rules.assets(), rules.asset_kind(page)) == (set(), TEMPLATES)
+
+
+def test_excluded_assets(tmp_path: Path) -> None:
+    """What `exclude` names is no asset."""
+    tree(tmp_path, "templates/page.html", "templates/big/page.html")
+    rules = with_assets(tmp_path, exclude=("templates/big",))
+    assert rules.assets() == {str(tmp_path / "templates" / "page.html")}
+
+
+def test_assets_are_explained(tmp_path: Path) -> None:
+    """An asset says what is done with it; where it is listed or excluded, that rules."""
+    tree(tmp_path, "templates/page.html", "templates/other.html", "templates/no.html", "locale/de/django.mo")
+    rules = with_assets(tmp_path, exclude=("no.html",), extra=("templates/other.html",))
+    assert rules.explain("templates/page.html") == "watched: templates of Django are reset, no reload"
+    assert rules.explain("locale/de/django.mo") == "watched: translations of Django are reset, no reload"
+    assert rules.explain("templates/other.html") == "watched: listed by extra_files = 'templates/other.html'"
+    assert rules.explain("templates/no.html").startswith("not watched: ")

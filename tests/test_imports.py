@@ -312,3 +312,22 @@ def test_old_files_keep_their_byte_code(here: Here) -> None:
     here.forget("m")
     here.module("m.py", "VALUE = 2\n", LONG_AGO + 1)
     assert load("m").VALUE == 1
+
+
+def test_meanwhile(here: Here) -> None:
+    """What is to be done meanwhile is done before each import, also of what is not ours or not there."""
+    calls: list[set[str]] = []
+    here.module("first.py", "import second")
+    here.module("second.py", "x = 1")
+    ImportWitness(
+        lambda path: False,
+        lambda path, found: here.seen.append((path, found)),
+        (),
+        lambda: calls.append(set(sys.modules)),
+    ).install()
+    importlib.import_module("first")
+    with pytest.raises(ImportError):
+        importlib.import_module("not_there_at_all")
+    assert len(calls) == 3
+    assert "first" in calls[1] and "second" not in calls[1]
+    assert "second" in calls[2] and here.seen == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 import pytest
 
 from wsgi_reload_hooks.files import Files
+from wsgi_reload_hooks.journal import Journal
 from wsgi_reload_hooks.ledger import Ledger
 from wsgi_reload_hooks.proof import Refused
 from wsgi_reload_hooks.scanner import MISSING
@@ -24,7 +26,8 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
 
 @pytest.fixture
 def station(ledger: Ledger) -> Station:
-    return Station(2, Files(Settings()), ledger, ())
+    files = Files(Settings())
+    return Station(2, files, ledger, (), Journal(logging.getLogger(), files))
 
 
 def verdict(path: Path) -> dict[str, object]:

@@ -12,10 +12,12 @@ import time
 from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
+from .assets import Assets
 from .configuration import Configuration, configuration_files
 from .crew import Batch, Crew, Member, Role
 from .files import Files, printable
 from .gate import Gate
+from .generation import Generation
 from .journal import BROKEN_START, NOT_REPLACED, REFUSED, Journal
 from .lookout import Lookout
 from .proof import Refused, compile_sources
@@ -43,6 +45,9 @@ class RollingArbiter:
         self._scanner = Scanner()
         self._reloader = Reloader(self._digests, self._journal.debug)
         self._watch = WatchList(self._scanner, self._files, self._reloader)
+        # The workers are forked from this process: what they compare with has to be there before.
+        self._generation = Generation()
+        self._assets = Assets(self._files, self._scanner, self._journal, self._generation)
         self._crew = Crew(server)
         self._started = self._active = self._stopping = False
         self._served = self._introduced = self._held = False
@@ -149,7 +154,8 @@ class RollingArbiter:
         if batch is not None and batch.gate is not birth.gate:
             # The end of a gate is told by its last holder; this worker has no business there.
             batch.gate.close()
-        WorkerSide(self._server, worker, birth, self._lookout.reports, self._files).move_in(their_post_fork)
+        side = WorkerSide(self._server, worker, birth, self._lookout.reports, self._files, self._generation)
+        side.move_in(their_post_fork)
 
     # -- the step ----------------------------------------------------------------------------------------------
 
@@ -216,6 +222,8 @@ class RollingArbiter:
             member.why = Refused(**{**message, "files": tuple(message["files"])})
         elif kind == "recycle":
             member.recycle = True
+        elif kind == "assets":
+            self._assets.heard(message["folders"], message["since"])
 
     def _heard_loaded(self, member: Member, path: str, found: Optional[list[int]]) -> None:
         seen = None if found is None else Signature(*found)
@@ -245,7 +253,10 @@ class RollingArbiter:
             self._watch.serving()
             self._journal.info("watching %d files %s", len(self._scanner), self._lookout.describe())
 
-    def _changed(self, paths: frozenset[str], now: float) -> None:
+    def _changed(self, found: frozenset[str], now: float) -> None:
+        paths = self._assets.changed(set(found), self._watch.reloading(set(found)))
+        if not paths:
+            return
         folders = {path for path in paths if os.path.isdir(path)}
         before = self._reloader.state
         if not self._reloader.changed(paths - folders, folders):

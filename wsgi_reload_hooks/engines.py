@@ -88,7 +88,7 @@ def _polling_is_forced() -> bool:
 
 
 class StatEngine:
-    """The stat engine over a scanner, with the globs of ``extra_files`` expanded again once a second.
+    """The stat engine over a scanner, with the globs of ``extra_files`` and the folders of assets expanded once a second.
 
     It looks every ``interval`` seconds; less often where that would take more than ``budget`` of a core.
     """
@@ -135,7 +135,7 @@ class StatEngine:
         began = self._used()
         if expand:
             # One that is not watched yet was born since the last time.
-            for path in self._files.extra():
+            for path in self._files.extra() | self._files.assets():
                 self._scanner.watch(path, None)
             self._expanded = self._clock()
         changed = self._scanner.tick(within=within)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, Optional
 
+from .generation import KINDS, TEMPLATES, TRANSLATIONS
 from .gitignore import GitIgnore, Ignored
 from .settings import Settings, project_root
 
@@ -38,6 +39,8 @@ _NAMESPACE: Any = vars(ModuleType)["__dict__"]
 _PACKAGES_DEEP = 3
 _COARSE = 2.0
 _FOLDERS_AT_MOST = 500
+ASSETS_AT_MOST = 10_000
+"""So many assets are watched: their folders are told by the application, and may be the root of everything."""
 _OURSELVES = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -168,6 +171,10 @@ class Files:
         self._gitignore = GitIgnore(self.root)
         self._walked: frozenset[str] = frozenset()
         self._extra_walk = Walk(self._walk_extra)
+        # By kind. Replaced as a whole: a thread walks them while another one adds to them.
+        self._asset_folders: dict[str, tuple[str, ...]] = {}
+        self._asset_walk = Walk(self._walk_assets)
+        self._assets_walked: frozenset[str] = frozenset()
         paths = sysconfig.get_paths()
         libraries = {os.path.abspath(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
         self._libraries = tuple(library for library in libraries if not under(self.root, library))
@@ -192,9 +199,31 @@ class Files:
         """The files listed in ``extra_files``, globs expanded as of now; a name without a glob need not exist."""
         return set(self._extra_walk.now())
 
+    def add_assets(self, kind: str, folders: Iterable[str]) -> tuple[str, ...]:
+        """What is in *folders* is of that *kind* (see `generation`), too. Those of them that were not known."""
+        known = self._asset_folders.get(kind, ())
+        new = tuple(folder for folder in dict.fromkeys(folders) if folder not in known)
+        if new:
+            self._asset_folders = {**self._asset_folders, kind: known + new}
+            self._asset_walk = Walk(self._walk_assets)
+        return new
+
+    def asset_kind(self, path: str) -> Optional[str]:
+        """Of which kind this file is by the folder it lies in: what workers keep of it is reset when it changes."""
+        for kind in KINDS:
+            for folder in self._asset_folders.get(kind, ()):
+                inside = path[len(os.path.join(folder, "")) :] if under(path, folder) else ""
+                if inside and _IS_ASSET[kind](inside):
+                    return None if self.excluded(path) else kind
+        return None
+
+    def assets(self) -> set[str]:
+        """The files in the folders of `add_assets`, as of now; `ASSETS_AT_MOST`."""
+        return set(self._asset_walk.now())
+
     def walked(self) -> frozenset[str]:
-        """The folders in which `extra` looked for files the last time: where a new one may appear."""
-        return self._walked
+        """The folders in which `extra` and `assets` looked for files the last time: where a new one may appear."""
+        return self._walked | self._assets_walked
 
     def importable(self, folder: str) -> frozenset[str]:
         """The names in *folder* whose appearing may make a failed import succeed."""
@@ -266,6 +295,20 @@ class Files:
         by.update(entry.start for entry in self._extra)
         return found
 
+    def _walk_assets(self, by: set[str]) -> set[str]:
+        folders = self._asset_folders
+        found = {path for path in mo_files(folders.get(TRANSLATIONS, ()), by) if self.asset_kind(path)}
+        for start in folders.get(TEMPLATES, ()):
+            by.add(start)
+            for folder, inside, names in os.walk(start):
+                if len(found) >= ASSETS_AT_MOST:
+                    break
+                by.add(folder)
+                inside[:] = [each for each in inside if not _never_entered(folder, each)]
+                found.update(path for name in names for path in [os.path.join(folder, name)] if self.asset_kind(path))
+        self._assets_walked = frozenset(by)
+        return found
+
     def _listed(self, ignored: Ignored) -> dict[str, Entry]:
         """The files that ``extra_files`` lists, each with the entry that does."""
         found: dict[str, Entry] = {}
@@ -286,6 +329,9 @@ class Files:
         )
         if entry is not None and excluding is None:
             return f"watched: listed by extra_files = {entry.text!r}"
+        kind = self.asset_kind(path)
+        if kind is not None:
+            return f"watched: {kind} of Django are reset, no reload"
         if excluding is None and not path.endswith(_LOADABLE):
             return self._unlisted(path)
         if not_ours:
@@ -398,14 +444,34 @@ def _set_as_regex(text: str) -> str:
 def _passed_over(folder: str, name: str, is_folder: bool, ignored: Ignored) -> str:
     """Why a walk takes no file *name* or does not enter a folder *name*; nothing where it does."""
     path = os.path.join(folder, name)
-    if is_folder and name in IGNORED_FOLDERS:
-        return f"in a folder {name}"
-    if is_folder and os.path.exists(os.path.join(path, "pyvenv.cfg")):
-        return f"in a virtual environment, {path}"
+    never = _never_entered(folder, name) if is_folder else ""
+    if never:
+        return never
     if not is_folder and IGNORED_NAMES.match(name):
         return _TEMPORARY
     line = ignored.line(path, is_folder)
     return str(line) if line else ""
+
+
+def _never_entered(folder: str, name: str) -> str:
+    """Why no walk enters this folder, whatever git ignores; nothing where one does."""
+    if name in IGNORED_FOLDERS:
+        return f"in a folder {name}"
+    path = os.path.join(folder, name)
+    return f"in a virtual environment, {path}" if os.path.exists(os.path.join(path, "pyvenv.cfg")) else ""
+
+
+def _is_translation(inside: str) -> bool:
+    return inside.endswith(".mo")
+
+
+def _is_template(inside: str) -> bool:
+    # Modules and archives may lie there, too: of those counts what is loaded.
+    *folders, name = inside.split(os.sep)
+    return not (name.endswith(_LOADABLE) or IGNORED_NAMES.match(name) or IGNORED_FOLDERS.intersection(folders))
+
+
+_IS_ASSET: dict[str, Callable[[str], bool]] = {TRANSLATIONS: _is_translation, TEMPLATES: _is_template}
 
 
 def _here() -> str:

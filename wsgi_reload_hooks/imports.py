@@ -27,11 +27,18 @@ _FRESH = 2.0
 class ImportWitness:
     """Calls *seen* with path and signature of each module file for which *ours* is true.
 
-    *changed*: files whose byte code is not believed, whatever its age.
+    *changed*: files whose byte code is not believed, whatever its age. *meanwhile* is called before each import.
     """
 
-    def __init__(self, ours: Callable[[str], bool], seen: Seen, changed: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        ours: Callable[[str], bool],
+        seen: Seen,
+        changed: Collection[str] = (),
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
         self._ours = ours
+        self._meanwhile = meanwhile
         self._seen = seen
         self._changed = changed
 
@@ -43,6 +50,7 @@ class ImportWitness:
         self, name: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None
     ) -> Optional[importlib.machinery.ModuleSpec]:
         """The spec that the finders behind this one give (importlib's protocol)."""
+        self._meanwhile()
         finders = list(sys.meta_path)
         # Only those behind: another witness before us is asking us right now.
         behind = next((place for place, finder in enumerate(finders, 1) if finder is self), 0)

@@ -11,9 +11,11 @@ import os
 import time
 from typing import Any, Callable, Optional
 
+from .assets import Assets
 from .checkout import Checkout
 from .engines import Engine
 from .files import Files
+from .generation import Generation
 from .imports import forget_bytecode
 from .journal import BROKEN_START, NOT_REPLACED, REFUSED, Journal
 from .ledger import Ledger, Note, Stamp
@@ -23,7 +25,7 @@ from .reloader import Reloader, State
 from .roll import Exchange
 from .scanner import Digests, Scanner, known_signature
 from .settings import Settings
-from .station import TROUBLE, VERDICT, Loaded, understood, worker_note, written
+from .station import GENERATION, TROUBLE, VERDICT, Loaded, understood, worker_note, written
 from .uwsgi_server import Server, is_ready
 from .watcher import Debouncer, age
 from .watchlist import WatchList
@@ -62,6 +64,8 @@ class Leader:
         self._scanner = Scanner()
         self._reloader = Reloader(self._digests, self._journal.debug)
         self._watch = WatchList(self._scanner, files, self._reloader)
+        self._assets = Assets(files, self._scanner, self._journal, Generation(ledger.place(GENERATION)))
+        self._heard_assets: dict[int, object] = {}
         self._debouncer = Debouncer(settings.step, settings.debounce, Checkout(files.root).unfinished)
         self._rehearsal: Optional[Rehearsal] = None
         self._heard: dict[str, tuple[Stamp, Optional[Note]]] = {}
@@ -144,6 +148,7 @@ class Leader:
                 note = self._ledger.read(name)
                 self._heard[name] = stamp, note
                 if note is not None and note["pid"] == slot.pid:
+                    self._heard_note_assets(note)
                     self._heard_loaded(note, now)
             note = self._heard[name][1]
             self._held = self._held or bool(note and note["pid"] == slot.pid and note["held"])
@@ -153,6 +158,12 @@ class Leader:
             trouble = self._ledger.read(TROUBLE)
             if trouble is not None and trouble["at"] > (self._verdict["began"] if self._verdict else 0.0):
                 self._in_trouble(trouble, now)
+
+    def _heard_note_assets(self, note: Note) -> None:
+        assets = note.get("assets")
+        if assets and self._heard_assets.get(note["pid"]) != assets:
+            self._heard_assets[note["pid"]] = assets
+            self._assets.heard(assets["folders"], assets["since"])
 
     def _heard_loaded(self, note: Note, now: float) -> None:
         if note["held"] or (self._verdict is not None and self._exchange.is_behind(note, self._verdict)):
@@ -186,7 +197,10 @@ class Leader:
         if news:
             self._journal.refusal(BROKEN_START if nothing_serves else NOT_REPLACED, why)
 
-    def _changed(self, paths: set[str], now: float) -> None:
+    def _changed(self, found: set[str], now: float) -> None:
+        paths = self._assets.changed(found, self._watch.reloading(found))
+        if not paths:
+            return
         folders = {path for path in paths if os.path.isdir(path)}
         before = self._reloader.state
         if not self._reloader.changed(paths - folders, folders):

@@ -56,6 +56,10 @@ class Ledger:
             return None
         return note if isinstance(note, dict) else None
 
+    def place(self, name: str) -> str:
+        """The path for something of that *name* that is no note."""
+        return os.path.join(self._folder, name)
+
     def stamp(self, name: str) -> Stamp:
         """Something that differs whenever the note of that *name* is another one; None where there is none."""
         try:

@@ -12,8 +12,11 @@ import time
 from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
+from .django_assets import DjangoAssets, Folders
 from .files import Files, loaded_files
+from .generation import Generation
 from .imports import ImportWitness
+from .journal import Journal
 from .ledger import Ledger, Note
 from .native import Native
 from .proof import Refused
@@ -24,6 +27,8 @@ VERDICT = "verdict"
 """The note of what was proven last."""
 TROUBLE = "trouble"
 """The note of code that did not load though it was let in."""
+GENERATION = "generation"
+"""The file by which workers notice that they are to forget translations and templates."""
 
 Loaded = dict[str, tuple[Optional[Signature], Digest]]
 
@@ -58,7 +63,7 @@ def differing(files: Loaded, digests: Digests) -> list[str]:
 class Station:
     """Notes what this process, worker *number* or the master (0), loads: from before its application on."""
 
-    def __init__(self, number: int, files: Files, ledger: Ledger, targets: Iterable[Target]) -> None:
+    def __init__(self, number: int, files: Files, ledger: Ledger, targets: Iterable[Target], journal: Journal) -> None:
         self.began = time.monotonic()
         self.number = number
         self.has_loaded = False
@@ -72,13 +77,16 @@ class Station:
         self._news = True
         self._held = False
         self._writing = Native().lock()
+        self._generation = Generation(ledger.place(GENERATION))
+        self._assets: Note = {}
+        self._django = DjangoAssets(self._generation, files.ours, self._remembers, journal.failure)
 
     def watch_imports(self) -> None:
         """Note each file of ours from now on, and those that are loaded already."""
         self._inherited = [path for path in loaded_files() if self._files.ours(path)]
         for path in self._inherited:
             self._saw(path, known_signature(path))
-        ImportWitness(self._files.ours, self._saw, self._changed).install()
+        ImportWitness(self._files.ours, self._saw, self._changed, self._django.connect).install()
 
     def pass_gate(self, held: Callable[[], float]) -> None:
         """Wait until what is on disk is what was proven, or nothing was proven yet.
@@ -128,6 +136,8 @@ class Station:
 
     def tell(self) -> None:
         """Write down what is new."""
+        self._generation.renew()
+        self._django.connect()
         if self._news:
             self._news = False
             self._write()
@@ -159,6 +169,11 @@ class Station:
         first = _first_file(error)
         return first is not None and any(first.endswith(place) for place in places)
 
+    def _remembers(self, folders: Folders) -> None:
+        self._assets = {"since": self._django.since, "folders": folders}
+        # Not left to the next turn: without threads it may be another worker's for long.
+        self._write()
+
     def _saw(self, path: str, found: Optional[Signature]) -> None:
         self._loaded[path] = found, self._digests.at(path, found) if found is not None else MISSING
         self._news = True
@@ -172,6 +187,7 @@ class Station:
                 "held": self._held,
                 "loaded": self.has_loaded,
                 "inherited": self._inherited,
+                "assets": self._assets,
                 "files": written(self._loaded.copy()),
             }
             self._ledger.write(worker_note(self.number), note)

@@ -66,7 +66,7 @@ class Hooks:
         self._ledger = Ledger(server.master)
         self._targets, self._complaints = targets(server.options(), 0)
         self._command: Optional[tuple[str, ...]] = None
-        self._station = Station(server.number(), self._files, self._ledger, self._targets)
+        self._station = Station(server.number(), self._files, self._ledger, self._targets, self._journal)
         self._leader: Optional[Leader] = None
         self._folder = os.getcwd()
         self._native = Native()

@@ -34,6 +34,10 @@ class WatchList:
         for path in paths:
             self._scanner.watch(path, known_signature(path))
 
+    def reloading(self, paths: set[str]) -> set[str]:
+        """Those of *paths* that are loaded or listed, or listed now that they are there."""
+        return paths & (self._reloader.service.keys() | self.names | self._files.extra())
+
     def serving(self) -> None:
         """Nothing is refused: watch what is loaded and listed, and whether something is installed."""
         self._scanner.watch_only(self._kept(), self._installed())
@@ -54,7 +58,7 @@ class WatchList:
         return [Folder(each, self._files.importable) for each in self._files.import_folders(loaded)]
 
     def _kept(self) -> set[str]:
-        return set(self._reloader.service) | self.names | self._files.extra()
+        return set(self._reloader.service) | self.names | self._files.extra() | self._files.assets()
 
     def _installed(self) -> list[Folder]:
         return [Folder(each, self._files.installed) for each in self._files.install_folders()]

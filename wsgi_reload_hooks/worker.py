@@ -14,9 +14,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterator
 from types import FrameType
 from typing import Any, NoReturn, Optional
 
+from .django_assets import DjangoAssets, Folders
 from .files import Files, loaded_files, under
 from .gate import Gate
+from .generation import Generation
 from .imports import ImportWitness
+from .journal import Journal
 from .lameduck import LameDuck, UvicornDuck, closing, is_asgi, is_uvicorn, lame_duck
 from .proof import Refused
 from .reports import Reports, Sender
@@ -42,13 +45,16 @@ class Birth:
 class WorkerSide:
     """The hooks in one worker process, from its `post_fork` on."""
 
-    def __init__(self, server: Any, worker: Any, birth: Birth, reports: Reports, files: Files) -> None:
+    def __init__(
+        self, server: Any, worker: Any, birth: Birth, reports: Reports, files: Files, generation: Generation
+    ) -> None:
         self._server = server
         self._worker = worker
         self._birth = birth
         self._files = files
         os.close(reports.reader)
         self._sender = Sender(reports.writer, os.getpid())
+        self._django = DjangoAssets(generation, files.ours, self._remembers, Journal(worker.log, files).failure)
         self._reported: dict[str, Optional[Signature]] = {}
         self._ready = False
         self._leaving = False
@@ -64,7 +70,7 @@ class WorkerSide:
         if self._birth.gate is not None:
             self._birth.gate.enter()
         signal.signal(signal.SIGURG, self._on_urgent)
-        ImportWitness(self._files.ours, self._saw, self._birth.changed).install()
+        ImportWitness(self._files.ours, self._saw, self._birth.changed, self._django.connect).install()
         worker.init_process = self.init_process
         worker.run = self.run
         worker.notify = self.notify
@@ -149,6 +155,9 @@ class WorkerSide:
             self._reported[path] = found
             self._sender.send("loaded", path=path, signature=found)
 
+    def _remembers(self, folders: Folders) -> None:
+        self._sender.send("assets", since=self._django.since, folders=folders)
+
     def _arrive(self) -> None:
         """Loaded and ready: say so, and what has been loaded unseen."""
         for path in loaded_files():
@@ -157,6 +166,8 @@ class WorkerSide:
                     self._saw(path, signature(path))
                 except OSError:
                     continue
+        self._django.connect()
+        self._django.look()
         self._leaving = False
         self._ready = True
         self._sender.send("ready", duck=self._duck is not None)

@@ -18,6 +18,7 @@ CORE = {
     "settings": 0,
     "proof": 0,
     "native": 0,
+    "frameworks": 0,
     "gitignore": 0,
     "files": 1,
     "scanner": 2,

@@ -7,6 +7,8 @@ from pathlib import Path
 from harness import Gunicorn, patterns
 from harness.frameworks import (
     DJANGO,
+    FRAMEWORKS,
+    VARIANTS,
     Framework,
     Site,
     assert_each_save_is_served,
@@ -22,7 +24,7 @@ def gunicorn(site: Site) -> Gunicorn:
     return Gunicorn(site, workers=2, application=framework.application, environment=framework.environment, wait=False)
 
 
-@each_framework()
+@each_framework((*FRAMEWORKS, *VARIANTS))
 def test_the_first_save_broken_ones_and_the_repair(framework: Framework, tmp_path: Path) -> None:
     """A save of the views before any visitor is served by all workers; broken ones are refused, the repair is served."""
     site = Site(tmp_path / "project", framework)

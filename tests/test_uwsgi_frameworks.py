@@ -8,6 +8,7 @@ import pytest
 from harness import HAVE_UWSGI, Uwsgi, patterns
 from harness.frameworks import (
     DJANGO,
+    FRAMEWORKS,
     Framework,
     Site,
     assert_each_save_is_served,
@@ -29,7 +30,7 @@ def uwsgi(site: Site) -> Uwsgi:
     )
 
 
-@each_framework()
+@each_framework(FRAMEWORKS)
 def test_the_first_save_broken_ones_and_the_repair(framework: Framework, tmp_path: Path) -> None:
     """A save of the views before any visitor is served by all workers; broken ones are refused, the repair is served."""
     site = Site(tmp_path / "project", framework)

@@ -15,6 +15,5 @@ def test_a_lazily_imported_module_is_watched(lazy: bool, project: Project) -> No
     with Uwsgi(project, workers=2, lazy=lazy) as server:
         server.wait_log(patterns.WATCHING)
         server.wait_for_everyone("lazy1", "/lazy")
-        for number in (2, 3):
-            project.save("lazy_part.py", f"VERSION = 'lazy{number}'\n")
-            server.wait_for_everyone(f"lazy{number}", "/lazy")
+        project.save("lazy_part.py", "VERSION = 'lazy2'\n")
+        server.wait_for_everyone("lazy2", "/lazy")

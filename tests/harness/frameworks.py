@@ -368,16 +368,11 @@ def version():
     },
 )
 
-FRAMEWORKS = (
-    PLAIN,
-    FLASK,
+FRAMEWORKS = (PLAIN, FLASK, BOTTLE, CHERRYPY, PYRAMID, FALCON, DJANGO)
+# With the debug mode of the one, and without the reloader of the other.
+VARIANTS = (
     dataclasses.replace(FLASK, name="flask, debug", environment={"FLASK_DEBUG": "1"}),
-    BOTTLE,
-    CHERRYPY,
     dataclasses.replace(CHERRYPY, name="cherrypy, no autoreload", environment={"AUTORELOAD": "off"}),
-    PYRAMID,
-    FALCON,
-    DJANGO,
 )
 
 
@@ -387,7 +382,7 @@ def needs(framework: Framework) -> pytest.MarkDecorator:
     return pytest.mark.skipif(missing, reason=f"{framework.distribution} is not installed")
 
 
-def each_framework(frameworks: Iterable[Framework] = FRAMEWORKS) -> pytest.MarkDecorator:
+def each_framework(frameworks: Iterable[Framework]) -> pytest.MarkDecorator:
     """Run a test once per framework; Django is repeated with an older gunicorn by default."""
     cases = []
     for framework in frameworks:

@@ -11,7 +11,7 @@ import pytest
 from harness import UVICORN, Gunicorn, Project, each, one_at_a_time, patterns, project_for, wait_until
 
 SAVES = 5
-IMPORT_SECONDS = 1.0
+IMPORT_SECONDS = 0.6
 # What a machine with other things to do may add to one single save.
 NOISE = 3.0
 

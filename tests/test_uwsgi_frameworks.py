@@ -23,11 +23,11 @@ pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 def uwsgi(site: Site) -> Uwsgi:
     """Nobody has asked it for anything yet."""
     framework = site.framework
+    # A roll that follows another at once need not be paced: that is no matter of the framework.
+    options = ("--disable-logging", "--forkbomb-delay", "0")
     # `module = shop.wsgi` is enough where the callable has the name that uWSGI looks for.
     target = framework.application.replace(":application", "")
-    return Uwsgi(
-        site, "--disable-logging", workers=2, target=("--module", target), environment=framework.environment, wait=False
-    )
+    return Uwsgi(site, *options, workers=2, target=("--module", target), environment=framework.environment, wait=False)
 
 
 @each_framework(FRAMEWORKS)

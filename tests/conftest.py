@@ -21,15 +21,15 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that put a server under load: nothing else may run beside them."""
+    """Mark the tests that put a server under load: nothing else may run beside them, but for those that only count."""
     for item in items:
-        if isinstance(item, pytest.Function) and _is_about_load(item):
+        if isinstance(item, pytest.Function) and _is_about_load(item) and item.get_closest_marker("counts") is None:
             item.add_marker("load")
 
 
 def _is_about_load(item: pytest.Function) -> bool:
     if item.path.name.startswith("test_uwsgi"):
-        # Those that only count failures may run two at a time.
+        # The others only count failures.
         return item.path.name in ("test_uwsgi_good_saves.py", "test_uwsgi_storm.py")
     return "server.load(" in inspect.getsource(item.function)
 

@@ -156,6 +156,7 @@ def test_a_folder_without_an_application_is_told_in_a_line(tmp_path: Path) -> No
     assert answer.stderr == f"{tmp_path}: there is no app.py in it\n"
 
 
+@pytest.mark.counts
 def test_the_realistic_configuration_reloads(project: Project) -> None:
     """configs/gunicorn.conf.py as it ships: a save is served, its own hooks are called, a HUP keeps all of it."""
     configuration = project.root / "gunicorn.conf.py"
@@ -176,6 +177,7 @@ def test_the_realistic_configuration_reloads(project: Project) -> None:
         server.wait_for_workers(4)
 
 
+@pytest.mark.counts
 def test_the_realistic_configuration_refuses_a_broken_save(project: Project) -> None:
     """configs/gunicorn.conf.py as it ships: what does not load never serves, and its repair does."""
     configuration = project.root / "gunicorn.conf.py"

@@ -220,6 +220,7 @@ def test_a_new_package_repairs_a_failed_import(project: Project) -> None:
         server.wait_for_version(project.version)
 
 
+@pytest.mark.counts
 @pytest.mark.parametrize("cause", ["os._exit(3)", "import sys; sys.exit(4)", "raise SystemExit(3)"])
 def test_a_hup_does_not_let_broken_code_in(cause: str, project: Project) -> None:
     """HUP with broken code on disk: the server lives, the old version serves."""
@@ -258,6 +259,7 @@ def test_without_any_worker_visitors_get_an_error_page_until_the_repair(worker_c
         server.wait_for_workers(4)
 
 
+@pytest.mark.counts
 @each(("sync", "gthread"), versions=("gthread",))
 def test_max_requests_while_the_disk_is_broken(worker_class: str, project: Project) -> None:
     """Workers that reach max_requests beside a broken file: the server lives and no request fails."""

@@ -38,6 +38,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.counts
 @pytest.mark.parametrize("way", REPEATED)
 def test_a_broken_configuration_is_refused(way: str, project: Project) -> None:
     """A broken gunicorn.conf.py and a HUP: the old one stays, no request fails. A good one is applied."""
@@ -111,6 +112,7 @@ def test_workers_that_die_beside_a_broken_configuration_are_replaced(project: Pr
         assert server.version() == project.version
 
 
+@pytest.mark.counts
 def test_a_save_beside_a_broken_configuration_is_served(project: Project) -> None:
     """Good code saved while the configuration is refused: it is served, with the configuration of before."""
     configure(project, "beside", GOOD.format(workers=2))

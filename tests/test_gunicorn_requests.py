@@ -51,6 +51,7 @@ def test_hup_goes_through_the_same_door(worker_class: str, tmp_path: Path) -> No
         server.wait_for_workers(4)
 
 
+@pytest.mark.counts
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.versions)])
 def test_reload_from_a_thread(times: int, project: Project) -> None:
     """`server.reload()` may be called from any thread, twenty times in a row too: all workers are new."""
@@ -69,6 +70,7 @@ def test_reload_from_a_thread(times: int, project: Project) -> None:
         assert not server.exited()
 
 
+@pytest.mark.counts
 @pytest.mark.skipif(GUNICORN < (25, 1), reason="the control socket came with 25.1")
 def test_reload_with_gunicornc(project: Project) -> None:
     """`gunicornc -c reload` is answered, and all workers are new."""
@@ -104,6 +106,7 @@ def test_more_and_fewer_workers_are_kept_by_a_save(project: Project) -> None:
         server.wait_for_workers(2)
 
 
+@pytest.mark.counts
 def test_more_workers_in_the_middle_of_a_roll(tmp_path: Path) -> None:
     """TTIN and TTOU while the new workers boot: the number is right afterwards, and all run the new code."""
     project = Project(tmp_path / "project", import_seconds=0.4)

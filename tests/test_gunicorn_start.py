@@ -146,6 +146,7 @@ def test_preload_is_told_and_not_broken(project: Project) -> None:
         assert server.count(patterns.PRELOAD) == 1
 
 
+@pytest.mark.counts
 def test_gunicorns_own_reloader_is_switched_off(project: Project) -> None:
     """`--reload` beside us: theirs is off, said once, and broken code is still refused."""
     with Gunicorn(project, "--reload", workers=2) as server:

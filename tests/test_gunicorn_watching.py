@@ -148,6 +148,7 @@ def test_a_lazily_imported_module_saved_twice_in_a_second(project: Project) -> N
         server.wait_for_log(patterns.RELOADED, 5)
 
 
+@pytest.mark.counts
 def test_a_save_while_a_lazy_import_runs_is_not_lost(project: Project) -> None:
     """Saved between the read of a file and its report, the new text still comes into service."""
     slow = "import time\nVERSION = 'lazy1'\ntime.sleep(0.4)\n"

@@ -19,6 +19,7 @@ CORE = {
     "settings": 0,
     "proof": 0,
     "native": 0,
+    "frameworks": 0,
     "gitignore": 0,
     "generation": 0,
     "files": 1,

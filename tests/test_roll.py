@@ -248,6 +248,18 @@ def test_who_has_the_new_code_is_left_alone(simulation: list[Simulated]) -> None
     assert len(server.killed) == 3
 
 
+def test_who_has_imported_a_changed_file_for_a_request_is_behind(simulation: list[Simulated]) -> None:
+    """What a rehearsal does not load, it cannot compare: whoever is older than the verdict is replaced."""
+    server = Simulated(1, myself=0)
+    exchange, verdict = start(simulation, server)
+    lazy = "/project/lazy_part.py"
+    verdict["changed"] = [lazy]
+    (note,) = server.notes().values()
+    note["files"] = {PATH: [None, NEW], lazy: [None, OLD]}
+    assert exchange.is_behind(note, verdict)
+    assert not exchange.is_behind({**note, "began": verdict["began"]}, verdict)
+
+
 def test_the_end_of_a_worker_wakes_the_master(simulation: list[Simulated]) -> None:
     """By itself it would look once a second."""
     server = Simulated(2, myself=0)

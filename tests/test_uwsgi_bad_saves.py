@@ -50,8 +50,8 @@ BREAKAGES = (
 SET_UPS = {
     "lazy": (True, ()),
     "lazy, need-app": (True, ("--need-app",)),
-    "not lazy": (False, ()),
-    "not lazy, need-app": (False, ("--need-app",)),
+    "forked": (False, ()),
+    "forked, need-app": (False, ("--need-app",)),
 }
 
 

@@ -93,6 +93,7 @@ def test_without_lazy_apps_all_is_executed_anew(tmp_path: Path) -> None:
         server.wait_for_workers(4)
 
 
+@pytest.mark.counts
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "not lazy"])
 def test_two_edits_of_the_same_size_within_a_second(lazy: bool, tmp_path: Path) -> None:
     """What is served in the end is what is on disk: a .pyc knows whole seconds and a size only."""
@@ -114,6 +115,7 @@ def test_two_edits_of_the_same_size_within_a_second(lazy: bool, tmp_path: Path) 
         assert server.version("/helper") == second
 
 
+@pytest.mark.counts
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "not lazy"])
 def test_the_first_edit_while_the_workers_are_importing(lazy: bool, tmp_path: Path) -> None:
     """Saved while the first import goes on: noticed, served, and nobody waits for `worker-reload-mercy`."""

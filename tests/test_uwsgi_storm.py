@@ -57,6 +57,7 @@ def test_many_saves_and_deaths(tmp_path: Path) -> None:
         wait_until(lambda: server.count(patterns.RELOADED) > 1, "more reloads than the first")
 
 
+@pytest.mark.counts
 def test_every_worker_may_die_while_it_leads(project: Project) -> None:
     """Each of the workers killed once, one after the other: there is always a next leader, and it knows everything."""
     with Uwsgi(project, workers=3) as server:
@@ -71,6 +72,7 @@ def test_every_worker_may_die_while_it_leads(project: Project) -> None:
         assert server.count(patterns.WATCHING) == 1
 
 
+@pytest.mark.counts
 def test_the_end_in_the_middle_of_a_roll(project: Project) -> None:
     """An interrupt that a worker swallows, forked a moment ago with the master's handlers, ends all the same."""
     with Uwsgi(project, workers=2) as server:

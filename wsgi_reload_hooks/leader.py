@@ -11,6 +11,7 @@ import os
 import time
 from typing import Any, Callable, Optional
 
+from . import frameworks
 from .assets import Assets
 from .checkout import Checkout
 from .engines import Engine
@@ -258,8 +259,8 @@ class Leader:
             self._watch.serving()
             self._journal.info("watching %d files %s", len(self._scanner), self._engine.describe())
             plan = self._plan()
-            if plan is not None and any(target.room for target in plan.targets):
-                # What another interpreter of the worker has loaded, only a rehearsal can tell.
+            if plan is not None and (any(target.room for target in plan.targets) or frameworks.unfinished()):
+                # What another interpreter of the worker has loaded, or a request will, only a rehearsal can tell.
                 self._reloader.retry()
 
     def _notes(self) -> dict[int, Note]:

@@ -43,7 +43,8 @@ class Exchange:
         if note["held"] or note["began"] >= verdict["began"]:
             return False
         loaded, proven = understood(note["files"]), understood(verdict["files"])
-        if any(path not in loaded for path in verdict["changed"]):
+        # A rehearsal does not load what requests import: of that, only what is younger has the new text for sure.
+        if any(path not in loaded or path not in proven for path in verdict["changed"]):
             return True
         return any(
             (path in proven and proven[path][1] != digest) or digest == UNKNOWN for path, (_, digest) in loaded.items()

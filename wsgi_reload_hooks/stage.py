@@ -41,6 +41,7 @@ class Stage:
     def __init__(self, plan: dict[str, Any]) -> None:
         # By their full names: as a program, this file belongs to no package.
         from wsgi_reload_hooks.files import Files
+        from wsgi_reload_hooks.frameworks import finish
         from wsgi_reload_hooks.imports import ImportWitness
         from wsgi_reload_hooks.proof import Refused
         from wsgi_reload_hooks.scanner import known_signature
@@ -50,6 +51,7 @@ class Stage:
         self._pid = os.getpid()
         self._thread = _thread.get_ident()
         self._last = ""
+        self._finish = finish
         self._refused = Refused
         self._signature = known_signature
         try:
@@ -87,6 +89,7 @@ class Stage:
         try:
             for target in self._plan["targets"]:
                 self._load(target)
+            self._finish()
         except Unfit as error:
             self._verdict(self._refused(str(error), error.path, None, "", (error.path,) if error.path else ()))
         except BaseException as error:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator
 from types import FrameType
 from typing import Any, NoReturn, Optional
 
+from . import frameworks
 from .django_assets import DjangoAssets, Folders
 from .files import Files, loaded_files, under
 from .gate import Gate
@@ -85,6 +86,7 @@ class WorkerSide:
 
     def run(self) -> None:
         """The worker's own, behind the gate."""
+        frameworks.finish()
         if self._birth.reuse_port and is_asgi(self._worker):
             # Nothing to serve on yet: its server asks for the sockets when its lifespan is over.
             self._worker.sockets = _LateSockets(self._open)

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -30,6 +31,8 @@ PACKAGE = Path(wsgi_reload_hooks.__file__).resolve().parent
 ABSENT = "\0"
 # So many looks at the processes, one after the other, make a number that stays.
 CALM = 10
+# So many come together.
+VISITORS = 4
 NOT_INHERITED = (
     "GUNICORN_",
     "UWSGI_",
@@ -230,6 +233,27 @@ class Server:
     def wait_for_version(self, version: str, path: str = "/", limit: float = LIMIT) -> None:
         """Ask until the answer is that version."""
         wait_until(lambda: self.version(path) == version, f"{path} answers {version}", limit)
+
+    def answers(self, path: str = "/") -> dict[int, str]:
+        """The versions that visitors who come together are answered with, by worker."""
+        with ThreadPoolExecutor(VISITORS) as visitors:
+            found = list(visitors.map(lambda _: self.ask(path), range(VISITORS)))
+        assert all(status == 200 for status, _ in found), found
+        return {int(pid): version for version, pid in (text.split() for _, text in found)}
+
+    def wait_for_everyone(self, version: str, path: str = "/") -> None:
+        """Ask until each worker was seen to answer that version, and nobody another one.
+
+        For few workers, and a page that takes its time: so visitors who come together meet them all.
+        """
+        found: dict[int, str] = {}
+
+        def everyone() -> bool:
+            nonlocal found
+            found = self.answers(path)
+            return sorted(found) == self.workers() and set(found.values()) == {version}
+
+        wait_until(everyone, lambda: f"everyone answers {version} to {path}; the last were {found}")
 
     def wait_until_ready_with(self, version: str) -> None:
         """Visitors of a server that could not serve yet get that version."""

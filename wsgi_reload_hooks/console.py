@@ -19,6 +19,16 @@ class Failure(Exception):
         self.status = status
 
 
+def occupy() -> None:
+    """See to it that 0, 1 and 2 are open: were one of them closed, a file of ours would get its number, and what is printed
+    would go there. A program that is started finds them closed, as they were."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 class Console:
     """A log on standard error, with the methods that a journal asks for. *verbose*: debug lines, too."""
 

@@ -5,6 +5,7 @@ from .base import ABSENT, PACKAGE, Server
 from .classes import UVICORN, each, is_asgi, one_at_a_time, project_for
 from .load import Answer, Load
 from .project import Project
+from .script import Script, Session
 from .server import CONFIGURATION, GUNICORN, MODULE, Gunicorn
 from .uwsgi import HAVE_UWSGI, IS_PYUWSGI, UWSGI, Uwsgi
 from .waiting import holds, wait_until
@@ -23,7 +24,9 @@ __all__ = [
     "Gunicorn",
     "Load",
     "Project",
+    "Script",
     "Server",
+    "Session",
     "Uwsgi",
     "each",
     "holds",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 import traceback
 from typing import Optional
 
+_PATIENCE = 0.5
 ERROR = 1
 USAGE = 2
 
@@ -54,8 +56,9 @@ class Console:
         # At once, and past Python's buffers: a child of ours writes to the same place.
         line = f"[{time.strftime('%H:%M:%S')}] [{level}] {said}{more}\n".encode(errors="backslashreplace")
         try:
-            while line:
-                line = line[os.write(2, line) :]
+            # A reader that has paused does not keep us from our work: then the line is lost.
+            while line and select.select([], [2], [], _PATIENCE)[1]:
+                line = line[os.write(2, line[: select.PIPE_BUF]) :]
         except OSError:
             # Whoever read it is gone: no reason to end what we look after.
             return

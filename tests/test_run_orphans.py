@@ -126,7 +126,7 @@ def test_stopped_programs_end_as_well(tmp_path: Path) -> None:
     save(tmp_path / "app.py", "import time\nprint('serving', flush=True)\ntime.sleep(600)\n")
     with Script(tmp_path, "app.py") as script:
         script.said("serving")
-        os.kill(script.programs()[0], signal.SIGSTOP)
+        os.kill(script.program(), signal.SIGSTOP)
         script.end(signal.SIGKILL)
         wait_until(lambda: not script.left(), "nothing is left", LEFT_AT_MOST)
 

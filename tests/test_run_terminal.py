@@ -63,8 +63,7 @@ class Job(Session):
         shell = str(save(root / "shell.py", SHELL))
         super().__init__(root, command=[sys.executable, shell, *RUN, *program])
 
-    def job(self) -> int:
-        """The supervisor."""
+    def supervisor(self) -> int:
         return int(self.said(r"job (\d+)"))
 
 
@@ -212,7 +211,7 @@ def test_a_program_that_tidies_up_the_terminal(tmp_path: Path) -> None:
         save(path, STAY.format(version="v2"))
         session.said("tidy")
         session.said("v2")
-        in_front(session, session.programs()[0])
+        in_front(session, session.program())
 
 
 def test_foreground_after_each_restart(tmp_path: Path) -> None:
@@ -221,7 +220,7 @@ def test_foreground_after_each_restart(tmp_path: Path) -> None:
     with Session(tmp_path, "app.py") as session:
         for number in range(1, 4):
             session.said(f"v{number - 1}\n")
-            in_front(session, session.programs()[0])
+            in_front(session, session.program())
             save(path, STAY.format(version=f"v{number}"))
         session.said("v3")
         save(path, "1 / 0\n")
@@ -246,14 +245,14 @@ def test_stopped_and_continued(tmp_path: Path) -> None:
     path = save(tmp_path / "app.py", PATIENT.format(version="v1"))
     with Job(tmp_path, "app.py") as session:
         session.said("v1")
-        job = session.job()
-        in_front(session, processes.children(job)[-1])
+        job = session.supervisor()
+        in_front(session, session.program())
         session.type("\x1a")
         session.said("stopped")
         assert processes.state(job) == "T"
-        assert [processes.state(pid) for pid in session.programs() if pid not in (session.pid, job)] == ["T"]
+        assert processes.state(session.program()) == "T"
         session.type("fg\n")
-        wait_until(lambda: "T" not in map(processes.state, session.programs()), "both go on")
+        wait_until(lambda: "T" not in map(processes.state, (job, session.program())), "both go on")
         wait_until(lambda: session.foreground() not in (job, session.pid), "the program has the terminal")
         session.type("\x03")
         session.said("interrupted, goes on")
@@ -272,12 +271,12 @@ def test_in_the_background(tmp_path: Path) -> None:
     save(tmp_path / "app.py", text.format(version="v1"))
     with Job(tmp_path, "app.py") as session:
         session.said("v1")
-        job = session.job()
-        in_front(session, processes.children(job)[-1])
+        job = session.supervisor()
+        in_front(session, session.program())
         session.type("\x1a")
         session.said("stopped")
         session.type("bg\n")
-        (program,) = [pid for pid in session.programs() if pid not in (session.pid, job)]
+        program = session.program()
         wait_until(lambda: processes.state(program) != "T", "it goes on")
         assert session.foreground() == session.pid
         wait_until(lambda: processes.state(program) == processes.state(job) == "T", "it wants to read, and both stop")
@@ -293,14 +292,13 @@ def test_brought_to_the_front_without_a_word(tmp_path: Path) -> None:
     save(tmp_path / "app.py", text)
     with Job(tmp_path, "app.py") as session:
         session.said("v1")
-        job = session.job()
-        in_front(session, processes.children(job)[-1])
+        in_front(session, session.program())
         session.type("\x1a")
         session.said("stopped")
         session.type("bg\nquiet fg\n")
         wait_until(lambda: session.foreground() != session.pid, "the job is in front")
         save(tmp_path / "ask", "")
-        (program,) = [pid for pid in session.programs() if pid not in (session.pid, job)]
+        program = session.program()
         in_front(session, program)
         session.type("answer\n")
         session.said("got answer\n")
@@ -322,8 +320,8 @@ def test_a_program_that_somebody_else_stops(tmp_path: Path) -> None:
     save(tmp_path / "app.py", PATIENT.format(version="v1"))
     with Job(tmp_path, "app.py") as session:
         session.said("v1")
-        job = session.job()
-        (program,) = [pid for pid in session.programs() if pid not in (session.pid, job)]
+        job = session.supervisor()
+        program = session.program()
         in_front(session, program)
         session.type("\x1a")
         session.said("stopped")

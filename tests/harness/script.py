@@ -84,11 +84,20 @@ class Script(Server):
 
     def stages(self) -> list[int]:
         """The interpreters in which something is being imported beside the program."""
-        return [pid for pid in processes.children(self.pid) if b"/stage.py\0" in processes.command_line(pid)]
+        return [pid for pid in self.processes() if b"/stage.py\0" in processes.command_line(pid)]
+
+    def supervisor(self) -> int:
+        """The process that supervises."""
+        return self.pid
 
     def programs(self) -> list[int]:
         """The processes of the program: all that have the mark but the supervisor and what it tries."""
-        return [pid for pid in self.processes() if pid not in (self.pid, *self.stages())]
+        return [pid for pid in self.processes() if pid not in (self.pid, self.supervisor(), *self.stages())]
+
+    def program(self) -> int:
+        """The one process of a program that has one. For a moment, what becomes another one looks like us."""
+        wait_until(lambda: len(self.programs()) == 1, "there is one process of the program")
+        return self.programs()[0]
 
     def remember(self) -> list[int]:
         """All living processes of it, those included that do not have the mark: whoever is alive later was left behind."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 
-# Until there is something to clean up, Ctrl-C ends it without a word; from then on `cli` takes care of it.
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+# Until there is something to clean up, Ctrl-C ends it without a word; from then on the supervisor takes care of it.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Else it is ignored: somebody who started this in the background wants it so.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from .cli import main  # noqa: E402
+from .cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,6 +21,7 @@ LISTENING_FROM = 3
 LISTENING_AT_MOST = REPORTS_AT - LISTENING_FROM
 _GLANCE = 0.02
 _BURIED = 1.0
+_CLOSER_LOOKS_EVERY = 0.1
 
 
 class Child:
@@ -42,6 +43,7 @@ class Child:
         self._guard = guard
         self._kill_at: Optional[float] = None
         self._killed_at: Optional[float] = None
+        self._look_closer_at = 0.0
         self.began = time.monotonic()
         self.status: Optional[int] = None
         """How it ended: an exit code, or a signal below 0; None while it lives."""
@@ -82,8 +84,8 @@ class Child:
             # It has just ended.
             pass
 
-    def poll(self, stopped: Callable[[], object] = lambda: None) -> bool:
-        """Whether nothing of it lives any more. *stopped* is called when it was stopped (Ctrl-Z)."""
+    def poll(self, stopped: Callable[[int], object] = lambda number: None) -> bool:
+        """Whether nothing of it lives any more. *stopped* is called with the signal when it was stopped (Ctrl-Z)."""
         while self.status is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
@@ -94,7 +96,7 @@ class Child:
             if not pid:
                 break
             if os.WIFSTOPPED(status):
-                stopped()
+                stopped(os.WSTOPSIG(status))
             else:
                 self.status = os.waitstatus_to_exitcode(status)
         if self.status is not None and not self._group_lives():
@@ -114,7 +116,11 @@ class Child:
             self._kill_at = time.monotonic() + kill_after
             self._signal(order)
             # One that is stopped hears nothing else.
-            self._signal(signal.SIGCONT)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """It was stopped: wake it."""
+        self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Have it leave at once."""
@@ -163,7 +169,30 @@ class Child:
             return False
         except PermissionError:
             pass
-        return True
+        now = time.monotonic()
+        if now < self._look_closer_at:
+            return True
+        self._look_closer_at = now + _CLOSER_LOOKS_EVERY
+        return not _is_dead(self.pid)
+
+
+def _is_dead(group: int) -> bool:
+    """Whether all that is left of it has ended, and waits for a parent that does not ask (a container without an init, say).
+    False where the system does not tell."""
+    states = []
+    try:
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as file:
+                    state, _, its_group = file.read().rpartition(b")")[2].split()[:3]
+            except (OSError, ValueError):
+                # It has just gone.
+                continue
+            if int(its_group) == group:
+                states.append(state)
+    except OSError:
+        return False
+    return bool(states) and set(states) <= {b"Z", b"X"}
 
 
 def in_words(status: int) -> str:

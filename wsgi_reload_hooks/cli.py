@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn, Optional
@@ -35,26 +34,39 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command line *arguments* (default: those of the process); the exit code. Raises nothing but SystemExit
     for ``--help``."""
     try:
-        words, program = _split(sys.argv[1:] if arguments is None else list(arguments))
-        options = _parser().parse_args(words)
-        options.command = program
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        status: int = options.main(options)
-        sys.stdout.flush()
-        return status
+        try:
+            return _run(sys.argv[1:] if arguments is None else list(arguments))
+        finally:
+            if sys.stdout is not None:
+                # While it can still be told that it failed.
+                sys.stdout.flush()
     except (Failure, SettingsError) as error:
         _complain(str(error))
         return error.status if isinstance(error, Failure) else USAGE
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read it has seen enough. What Python would still flush at its end goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Whoever read it has seen enough.
+        _print_no_more()
         return 0
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _complain(f"{place}{error.strerror or error}")
+        _print_no_more()
         return 1
+
+
+def _run(arguments: list[str]) -> int:
+    words, program = _split(arguments)
+    options = _parser().parse_args(words)
+    options.command = program
+    status: int = options.main(options)
+    return status
+
+
+def _print_no_more() -> None:
+    """What Python would still flush at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _parser() -> _Parser:

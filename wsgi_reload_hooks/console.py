@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 import traceback
 from typing import Optional
 
+_PATIENCE = 0.5
 ERROR = 1
 USAGE = 2
 
@@ -17,6 +19,16 @@ class Failure(Exception):
     def __init__(self, text: str, status: int = ERROR) -> None:
         super().__init__(" ".join(text.split("\n")))
         self.status = status
+
+
+def occupy() -> None:
+    """See to it that 0, 1 and 2 are open: were one of them closed, a file of ours would get its number, and what is printed
+    would go there. A program that is started finds them closed, as they were."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 class Console:
@@ -44,8 +56,9 @@ class Console:
         # At once, and past Python's buffers: a child of ours writes to the same place.
         line = f"[{time.strftime('%H:%M:%S')}] [{level}] {said}{more}\n".encode(errors="backslashreplace")
         try:
-            while line:
-                line = line[os.write(2, line) :]
+            # A reader that has paused does not keep us from our work: then the line is lost.
+            while line and select.select([], [2], [], _PATIENCE)[1]:
+                line = line[os.write(2, line[: select.PIPE_BUF]) :]
         except OSError:
             # Whoever read it is gone: no reason to end what we look after.
             return

@@ -6,12 +6,13 @@ pipe ends with the process that holds it, however that ends, and the shell that 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import signal
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Callable, Optional
 
 from .native import Native
@@ -41,6 +42,11 @@ class Guard:
     def __init__(self) -> None:
         self._native = Native()
         self._groups: list[int] = []
+        # Python itself ignores SIGPIPE and SIGXFSZ, whatever it was started with.
+        by_python = {getattr(signal, name, None) for name in ("SIGPIPE", "SIGXFZ", "SIGXFSZ")}
+        self._ignored = {
+            each for each in signal.valid_signals() - by_python if signal.getsignal(each) is signal.SIG_IGN
+        }
         self._begin()
 
     def start(
@@ -55,25 +61,29 @@ class Guard:
 
         *places*: (file descriptor here, its number there) besides 0, 1 and 2, which are ours; the number is 3 to 9. The
         first *listening* of them are told in systemd's way (``LISTEN_FDS``). *meet* is called with the pid before the
-        program runs. Raises OSError where it cannot be run.
+        program runs. Signals that were ignored when this object was made (``nohup``) are ignored by the program, too.
+        Raises OSError where it cannot be run.
         """
         waiting, go = os.pipe()
         failure, told = os.pipe()
-        with warnings.catch_warnings():
-            # Of forks beside threads. Until it is another program, the child does what is safe even then.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if pid == 0:
-            _become(command, dict(environ), places, listening, waiting, told)
-        for number in (waiting, told):
-            os.close(number)
+        try:
+            pid = self._fork(command, dict(environ), places, listening, (waiting, told), (go, failure, self._pipe))
+        except OSError:
+            for number in (go, failure):
+                os.close(number)
+            raise
+        finally:
+            for number in (waiting, told):
+                os.close(number)
         try:
             _lead(pid)
             # Before it runs: from here on, it does not outlive us.
             self._groups.append(pid)
             self._tell()
             meet(pid)
-            os.write(go, b".")
+            with contextlib.suppress(BrokenPipeError):
+                # Broken: somebody has ended it already.
+                os.write(go, b".")
             os.close(go)
             go = -1
             reason = os.read(failure, 16)
@@ -100,6 +110,28 @@ class Guard:
         self._tell()
         os.close(self._pipe)
         self._native.waitpid(self._pid, 0)
+
+    def _fork(
+        self,
+        command: Sequence[str],
+        environ: dict[str, str],
+        places: Sequence[tuple[int, int]],
+        listening: int,
+        theirs: tuple[int, int],
+        ours: Sequence[int],
+    ) -> int:
+        # What comes before it is another program (Ctrl-C, say) waits, and then meets that program and not our handlers.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            with warnings.catch_warnings():
+                # Of forks beside threads. Until it is another program, the child does what is safe even then.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
+            if pid == 0:
+                _become(command, environ, places, listening, theirs, ours, self._ignored)
+            return pid
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _begin(self) -> None:
         reading, self._pipe = os.pipe()
@@ -138,13 +170,17 @@ def _become(
     environ: dict[str, str],
     places: Sequence[tuple[int, int]],
     listening: int,
-    waiting: int,
-    told: int,
+    theirs: tuple[int, int],
+    ours: Sequence[int],
+    ignored: Collection[int],
 ) -> None:
-    """In the child: become *command*. Does not return."""
+    """In the child: become *command*. *ours*: what only the parent may hold, for its end to be seen. Does not return."""
     number: Optional[int] = errno.EIO
+    waiting, told = theirs
     try:
         os.setpgid(0, 0)
+        for each in ours:
+            os.close(each)
         if not os.read(waiting, 1):
             # Who forked us is gone.
             os._exit(_FAILED)
@@ -158,7 +194,7 @@ def _become(
             environ["LISTEN_PID"] = str(os.getpid())
         for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             try:
-                signal.signal(each, signal.SIG_DFL)
+                signal.signal(each, signal.SIG_IGN if each in ignored else signal.SIG_DFL)
             except (OSError, ValueError):
                 # One of the C library's own.
                 continue

@@ -5,12 +5,14 @@ Werkzeug's `run_with_reloader`, Bottle's `run(reloader=True)`: the program calls
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional, TypeVar
 
@@ -19,7 +21,7 @@ from .console import Console, Failure
 from .rehearsal import Target
 from .settings import Settings
 from .sockets import AddressError, bind, inherited, remove
-from .supervised import is_supervised
+from .supervised import command_line, is_supervised
 from .supervisor import Program, Supervisor, die_of
 
 T = TypeVar("T")
@@ -50,13 +52,18 @@ def run_with_reloader(
     if is_supervised():
         given = () if listen is None else (_given_socket(),)
         return main(*given)
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("run_with_reloader belongs into the main thread, where signals arrive")
     loaded = Settings.load(**settings)
     if not loaded.enabled:
         return main(*(() if listen is None else (listen_on(listen),)))
     command = own_command()
     status = supervise(command, os.environ, loaded, app=app, listen=listen)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                # Closed, or nobody reads it: no reason to end in another way than the program did.
+                stream.flush()
     raise SystemExit(die_of(status))
 
 
@@ -95,7 +102,7 @@ def supervise(
 
 def own_command() -> list[str]:
     """How this process was started: the interpreter, its options, and the program with its arguments."""
-    given = list(getattr(sys, "orig_argv", ())) or _command_line()
+    given = command_line()
     if len(given) > 1:
         return [sys.executable, *given[1:]]
     # Python 3.9 where there is no /proc.
@@ -105,14 +112,6 @@ def own_command() -> list[str]:
         return [sys.executable, *options, *sys.argv]
     name = spec.parent if spec.name.endswith(".__main__") else spec.name
     return [sys.executable, *options, "-m", name, *sys.argv[1:]]
-
-
-def _command_line() -> list[str]:
-    try:
-        with open("/proc/self/cmdline", "rb") as file:
-            return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
-    except OSError:
-        return []
 
 
 def script_of(command: Sequence[str]) -> tuple[Optional[str], tuple[str, ...]]:
@@ -137,7 +136,8 @@ def runnable(program: str) -> str:
     """The path of *program*, found as a shell does. Raises `Failure`."""
     found = shutil.which(program)
     if found is None:
-        there = os.path.exists(program)
+        # A bare name is looked for in PATH only.
+        there = os.sep in program and os.path.exists(program)
         what = "is not executable: chmod +x it, or name an interpreter" if there else "there is no such program"
         raise Failure(f"{program}: {what}", NOT_RUNNABLE if there else NOT_FOUND)
     return found
@@ -155,4 +155,7 @@ def _given_socket() -> socket.socket:
     """The first of the sockets that this program was given."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         raise Failure("no socket was handed over: the supervisor of this program was not told to listen")
-    return socket.socket(fileno=LISTENING_FROM)
+    given = socket.socket(fileno=LISTENING_FROM)
+    # It is the same socket for one program after the other: whatever the one before made of it.
+    given.setblocking(True)
+    return given

@@ -6,6 +6,7 @@ fails without a word, and the program runs as if nobody supervised it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from typing import Any, Optional
@@ -23,6 +24,7 @@ REPORTS_AT = 8
 BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot")
 """The folder that is put before all others of ``PYTHONPATH``: Python loads its ``sitecustomize`` at the start."""
 
+_HIGH = 100
 _STANDARD_LIBRARY = os.path.join(os.path.dirname(os.path.abspath(os.__file__)), "")
 _INSTALLED = ("site-packages", "dist-packages")
 
@@ -46,17 +48,53 @@ def sender() -> tuple[Optional[Sender], bool]:
         device, inode, pid, there, third_party = map(int, os.environ.get(FLAG, "").split(":"))
     except ValueError:
         return None, False
-    for place in (f"/proc/{pid}/fd/{there}", f"/dev/fd/{REPORTS_AT}"):
+    places = (f"/proc/{pid}/fd/{there}", f"/dev/fd/{REPORTS_AT}")
+    number = _opened(places, (device, inode))
+    return None if number is None else _SureSender(number, places, (device, inode)), bool(third_party)
+
+
+class _SureSender(Sender):
+    """A `Sender` in a program that closes files it has not opened: what has our number then is a file of its own."""
+
+    def __init__(self, writer: int, places: tuple[str, ...], pipe: tuple[int, int]) -> None:
+        super().__init__(writer)
+        self._places = places
+        self._pipe = pipe
+
+    def flush(self) -> None:
+        if not _is_pipe(self._fd, self._pipe):
+            number = _opened(self._places, self._pipe)
+            if number is None:
+                self._backlog.clear()
+                return
+            self._fd = number
+        super().flush()
+
+
+def _opened(places: tuple[str, ...], pipe: tuple[int, int]) -> Optional[int]:
+    for place in places:
         try:
             number = os.open(place, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
             continue
+        try:
+            if _is_pipe(number, pipe):
+                # Not where the program expects its own files: 1 may be closed, and others come next.
+                return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+        except OSError:
+            # So many files are not allowed here.
+            continue
+        finally:
+            os.close(number)
+    return None
+
+
+def _is_pipe(number: int, pipe: tuple[int, int]) -> bool:
+    try:
         status = os.fstat(number)
-        if (status.st_dev, status.st_ino) == (device, inode):
-            return Sender(number), bool(third_party)
-        # Something of the program's own.
-        os.close(number)
-    return None, False
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) == pipe
 
 
 class Teller:
@@ -70,7 +108,7 @@ class Teller:
 
     def install(self) -> None:
         """Begin."""
-        self._way.send("hello", executable=sys.executable, path=sys.path)
+        self._way.send("hello", executable=sys.executable, path=sys.path, runs=_runs())
         ImportWitness(self._counts, self._saw).install()
 
     def _counts(self, path: str) -> bool:
@@ -94,6 +132,29 @@ class Teller:
                 path = os.path.abspath(path)
                 if self._counts(path):
                     self._saw(path, known_signature(path))
+
+
+def _runs() -> str:
+    """What this interpreter was started with: the path of a script, the name of a module (``-m``), or else."""
+    given: list[str] = getattr(sys, "argv", None) or [""]
+    if given[0] != "-m":
+        return os.path.abspath(given[0]) if os.path.isfile(given[0]) else given[0]
+    # Not even Python itself knows yet which module it will be.
+    words = command_line()
+    word = words[-len(given)] if len(words) > len(given) else ""
+    return word.partition("m")[2] if word.startswith("-") else word
+
+
+def command_line() -> list[str]:
+    """The words that this process was started with; none where the system does not tell."""
+    words: list[str] = list(getattr(sys, "orig_argv", ()))
+    if not words:
+        try:
+            with open("/proc/self/cmdline", "rb") as file:
+                words = [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+        except OSError:
+            pass
+    return words
 
 
 def tell() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import functools
 import os
 import select
 import signal
@@ -21,7 +22,7 @@ from typing import Callable, Optional
 
 from .checkout import Checkout
 from .child import Child, in_words
-from .console import Console
+from .console import Console, occupy
 from .engines import engine
 from .files import Files
 from .guard import Guard
@@ -43,13 +44,14 @@ START_AGAIN = 3
 
 _RETRY = 5.0
 _GRACE = 0.5
-_AT_ONCE = 1.0
+_AT_ONCE = 3.0
 _AT_ONCE_AT_MOST = 3
 _LOADED_AFTER = 0.5
 _SILENT_AFTER = 5.0
 _ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-# Somebody wanted it to end: with it, so do we. 130 and 143 are what shells make of the first two.
-_ENDED = (0, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGQUIT, 130, 143)
+# Somebody wanted it to end, or wants to read no more of it: with it, so do we. 130 and 143 are what shells make of the
+# first two.
+_ENDED = (0, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGQUIT, -signal.SIGPIPE, 130, 143)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Supervisor:
     """
 
     def __init__(self, program: Program, settings: Settings, console: Console) -> None:
+        occupy()
         self._program = program
         self._settings = settings
         self._files = Files(settings)
@@ -101,10 +104,10 @@ class Supervisor:
         self._going: list[Child] = []
         self._rehearsal: Optional[Rehearsal] = None
         self._trial: Optional[Rehearsal] = None
+        self._quiet_with: Optional[tuple[Child, int]] = None
         self._trials = Trials(
             program.targets, program.script, program.arguments, os.getcwd(), self._files.root, program.environ
         )
-        self._known: tuple[Optional[Child], int] = None, 0
         self._own = [] if program.script is None else [program.script]
         self._saved: set[str] = set()
         self._cause = ""
@@ -146,12 +149,12 @@ class Supervisor:
             self._hear(child)
         self._notice(now)
         for child in self._children():
-            if child.poll(lambda child=child: self._stopped(child)):  # type: ignore[misc]
+            if child.poll(functools.partial(self._stopped, child)):
                 self._bury(child, now)
             elif child.status is not None:
                 # Its descendants do not outlive it.
                 child.leave(self._settings.kill_after)
-        if self._ordered is not None or self._status is not None:
+        if self._is_over:
             self._withdraw()
             for child in self._children():
                 child.leave(self._settings.kill_after, _order(self._ordered))
@@ -172,7 +175,7 @@ class Supervisor:
             wait = min(wait, 0.01)
         elif self._trial is not None:
             wait = min(wait, 0.05)
-        if self._reloader.wanted:
+        if self._reloader.wanted and not self._is_over:
             wait = 0.0 if now >= self._retry_at else min(wait, self._retry_at - now)
         if self._next is not None or (self._serving is not None and not self._introduced):
             wait = min(wait, 0.1)
@@ -181,6 +184,11 @@ class Supervisor:
         ready = select.select(readers, [], [], wait)[0]
         if woken in ready:
             os.read(woken, 4096)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether all that is still to do is to see them leave."""
+        return self._ordered is not None or self._status is not None
 
     def _children(self) -> list[Child]:
         return [child for child in (self._serving, self._next, *self._going) if child is not None]
@@ -191,7 +199,11 @@ class Supervisor:
         reader, writer = os.pipe()
         for number in (reader, writer):
             os.set_blocking(number, False)
-        before = {each: signal.signal(each, self._caught) for each in (*_ORDERS, signal.SIGCHLD, signal.SIGCONT)}
+        # What is ignored stays ignored: a shell does so for what it starts in the background, `nohup` for all.
+        caught = [each for each in _ORDERS if signal.getsignal(each) is not signal.SIG_IGN]
+        before = {each: signal.signal(each, self._caught) for each in (*caught, signal.SIGCHLD, signal.SIGCONT)}
+        # Where the terminal stops background jobs that write (stty tostop), we write all the same.
+        before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         woken_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         try:
             yield reader
@@ -215,9 +227,13 @@ class Supervisor:
                     child.kill()
             self._ordered = signal.Signals(number)
 
-    def _stopped(self, child: Child) -> None:
+    def _stopped(self, child: Child, number: int) -> None:
         if child is self._serving:
-            self._terminal.stop_with(child.pid)
+            self._terminal.stop_with(child.pid, number)
+        elif child in self._going and number in (signal.SIGTTIN, signal.SIGTTOU):
+            # It was told to leave, and tidies up the terminal.
+            self._terminal.lend(child.pid)
+            child.go_on()
 
     def _end_all(self) -> None:
         """Something went wrong here: nothing of what we have started outlives us."""
@@ -243,7 +259,7 @@ class Supervisor:
         if kind == "loaded":
             self._heard_loaded(child, message["path"], message["signature"])
         elif kind == "hello":
-            self._trials.hello(str(message["executable"]), map(str, message["path"]))
+            self._trials.hello(str(message["executable"]), map(str, message["path"]), str(message["runs"]))
         elif kind == "ready":
             child.ready = True
         elif kind == "refused":
@@ -332,8 +348,9 @@ class Supervisor:
             or now - max(self._heard_at, child.began) <= _LOADED_AFTER
         ):
             return
-        if (child, len(child.loaded)) != self._known:
-            self._known = child, len(child.loaded)
+        quiet_with = (child, len(child.loaded))
+        if quiet_with != self._quiet_with:
+            self._quiet_with = quiet_with
             self._trials.runs(child.loaded)
         plan = self._trials.next()
         if plan is not None:
@@ -507,6 +524,8 @@ class Supervisor:
                 self._ended(child, status, now)
         else:
             self._going.remove(child)
+            if self._serving is None:
+                self._terminal.take_back()
             if self._ordered is not None and self._status is None and self._serving is None:
                 self._status = status
 
@@ -533,11 +552,15 @@ class Supervisor:
             self._reloader.asked(self._cause)
             self._asked_at = now
             return
-        why = Refused(f"the program ended ({in_words(status)})", files=tuple(child.loaded))
+        ended = in_words(status)
+        if status == START_AGAIN:
+            ended += f", {self._at_once} times at once"
+            self._at_once = 0
+        why = Refused(f"the program ended ({ended})", files=tuple(child.loaded))
         self._reloader.refused(why)
         self._watch.refused(why, child.loaded)
         self._crashed = True
-        self._journal.warning("the program ended (%s): waiting for a change", in_words(status))
+        self._journal.warning("the program ended (%s): waiting for a change", ended)
 
     def _way(self, child: Child, status: int, now: float) -> _Way:
         if status == START_AGAIN:
@@ -556,7 +579,7 @@ def _order(ordered: Optional[signal.Signals]) -> signal.Signals:
 def die_of(status: int) -> int:
     """What to exit with after a program that ended with *status*; ended by a signal, so are we (Django)."""
     if status < 0:
-        number = signal.Signals(-status)
+        number = -status
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])

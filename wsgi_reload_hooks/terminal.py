@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from typing import Any, Optional
@@ -10,6 +11,10 @@ try:
     import termios
 except ImportError:  # pragma: no cover
     termios = None  # type: ignore[assignment]
+
+# Why a program stops where others have the terminal.
+_FOR_THE_FOREGROUND = (signal.SIGTTIN, signal.SIGTTOU)
+_BY_THE_TERMINAL = (signal.SIGTSTP, *_FOR_THE_FOREGROUND)
 
 
 class Terminal:
@@ -36,20 +41,31 @@ class Terminal:
             except (OSError, termios.error):
                 pass
 
-    def stop_with(self, group: int) -> None:
-        """*group* was stopped (Ctrl-Z): stop, too, so that the shell has its turn; when we go on, so does it."""
-        if not self._give(os.getpgrp()):
+    def stop_with(self, group: int, number: int) -> None:
+        """*group* was stopped by the signal *number* (Ctrl-Z): stop, too, so that the shell has its turn; when we go on, so
+        does it."""
+        foreground = self._foreground()
+        if foreground is None or (foreground not in (group, os.getpgrp()) and number not in _BY_THE_TERMINAL):
+            # Somebody else's doing: that is between the two of them.
             return
-        os.kill(os.getpid(), signal.SIGSTOP)
+        if foreground != os.getpgrp() or number not in _FOR_THE_FOREGROUND:
+            self._give(os.getpgrp())
+            # As Ctrl-Z does it: to the whole job, a pipeline for instance; and to nobody where no shell would wake us.
+            os.killpg(0, signal.SIGTSTP)
+        # Otherwise a shell has put the job into the foreground without a word.
         self._give(group)
-        os.killpg(group, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGCONT)
 
     def _is_ours(self) -> bool:
         """Whether the foreground is ours to give: a shell that has put us into the background has taken it."""
+        return self._foreground() in (os.getpgrp(), self._lent)
+
+    def _foreground(self) -> Optional[int]:
         try:
-            return os.isatty(0) and os.tcgetpgrp(0) in (os.getpgrp(), self._lent)
+            return os.tcgetpgrp(0) if os.isatty(0) else None
         except OSError:
-            return False
+            return None
 
     def _give(self, group: int) -> bool:
         if not self._is_ours():

@@ -44,9 +44,15 @@ class Trials:
         self._tried: set[tuple[Target, ...]] = set()
         self._executable = ""
         self._path: tuple[str, ...] = ()
+        self._started: set[str] = set()
 
-    def hello(self, executable: str, path: Iterable[str]) -> None:
-        """The program runs in this interpreter, with this search path besides its own folder."""
+    def hello(self, executable: str, path: Iterable[str], runs: str) -> None:
+        """The program runs in this interpreter, with this search path besides its own folder.
+
+        *runs*: what the interpreter was started with, the path of a script or the name of a module (``-m``). Whatever else
+        the program starts says hello, too.
+        """
+        self._started.add(runs)
         if not self._executable:
             first = os.path.dirname(self._script) if self._script else self._folder
             self._executable = executable
@@ -107,9 +113,13 @@ class Trials:
             folders = [entry for entry in self._path if path.startswith(os.path.join(entry, ""))]
             if folders:
                 parts = os.path.relpath(stem, max(folders, key=len)).split(os.sep)
-                parts = parts[:-1] if parts[-1] == "__init__" else parts
-                if parts and parts[-1] != "__main__" and all(part.isidentifier() for part in parts):
-                    names.append(".".join(parts))
+                package = parts[-1] == "__init__"
+                parts = parts[:-1] if package else parts
+                if not parts or parts[-1] == "__main__" or not all(part.isidentifier() for part in parts):
+                    continue
+                name = ".".join(parts)
+                if package or not {path, name} & self._started or _asks_whether_it_is_main(path):
+                    names.append(name)
         return names
 
 

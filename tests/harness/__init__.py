@@ -6,6 +6,7 @@ from .classes import UVICORN, each, is_asgi, one_at_a_time, project_for
 from .hup import Hup, LittleServer
 from .load import Answer, Load
 from .project import Project
+from .script import Script, Session
 from .server import CONFIGURATION, GUNICORN, MODULE, Gunicorn
 from .uwsgi import HAVE_UWSGI, IS_PYUWSGI, UWSGI, Uwsgi
 from .waiting import holds, wait_until
@@ -26,7 +27,9 @@ __all__ = [
     "LittleServer",
     "Load",
     "Project",
+    "Script",
     "Server",
+    "Session",
     "Uwsgi",
     "each",
     "holds",

@@ -78,6 +78,7 @@ class Server:
         environment: Mapping[str, str] | None = None,
         wait: bool = True,
         run_as: str | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.project = project
         self._command = list(command)
@@ -92,6 +93,7 @@ class Server:
         self._environment = self._build_environment(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._run_as = run_as
+        self._pass_fds = tuple(pass_fds)
         self._over = False
         self.output = ""
 
@@ -134,6 +136,7 @@ class Server:
                 user=self._run_as,
                 group=self._run_as and pwd.getpwnam(self._run_as).pw_gid,
                 extra_groups=None if self._run_as is None else [],
+                pass_fds=self._pass_fds,
             )
 
     def __enter__(self: S) -> S:

@@ -10,7 +10,8 @@ from pathlib import Path
 PROC = Path("/proc")
 
 
-def _pids() -> list[int]:
+def all_of_them() -> list[int]:
+    """Of the whole machine."""
     return [int(entry) for entry in os.listdir(PROC) if entry.isdigit()]
 
 
@@ -29,10 +30,16 @@ def alive(pid: int) -> bool:
     return found is not None and found[0] not in "ZX"
 
 
+def state(pid: int) -> str:
+    """The letter of its state: T for one that is stopped; empty when it is gone."""
+    found = _state_and_parent(pid)
+    return "" if found is None else found[0]
+
+
 def children(pid: int) -> list[int]:
     """The living children, sorted."""
     found = []
-    for other in _pids():
+    for other in all_of_them():
         answer = _state_and_parent(other)
         if answer is not None and answer[1] == pid and answer[0] not in "ZX":
             found.append(other)
@@ -41,17 +48,51 @@ def children(pid: int) -> list[int]:
 
 def is_listener(pid: int) -> bool:
     """Whether it is what listens for events: no worker."""
+    return b"/ear.py\0" in command_line(pid)
+
+
+def command_line(pid: int) -> bytes:
+    """The words of its command, each with a zero behind it; empty when it is gone."""
     try:
-        return b"/ear.py\0" in (PROC / str(pid) / "cmdline").read_bytes()
+        return (PROC / str(pid) / "cmdline").read_bytes()
     except OSError:
-        return False
+        return b""
+
+
+def born(pid: int) -> int:
+    """When it began: with its number, what tells it from all others; 0 when it is gone."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return 0
+    return int(text.rpartition(")")[2].split()[19])
+
+
+def cpu_seconds(pid: int) -> float:
+    """The CPU time that it has used so far."""
+    fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def sleeps(pid: int) -> int:
+    """How often it has waited for something so far: a loop that wakes up again and again has a large number."""
+    status = (PROC / str(pid) / "status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("voluntary_ctxt_switches")))
+
+
+def group(pid: int) -> int:
+    """Its process group; 0 when it is gone."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
 
 
 def marked(mark: str) -> list[int]:
     """The living processes that inherited `mark` in their environment, orphans too."""
     wanted = mark.encode()
     found = []
-    for pid in _pids():
+    for pid in all_of_them():
         try:
             environment = (PROC / str(pid) / "environ").read_bytes()
         except OSError:
@@ -65,18 +106,20 @@ def told(pids: list[int]) -> list[str]:
     """What they are, for somebody who did not expect them; one that ended meanwhile is still told."""
     found = []
     for pid in pids:
-        try:
-            command = (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        except OSError:
-            command = "gone by now"
+        command = command_line(pid).replace(b"\0", b" ").decode(errors="replace").strip() or "gone by now"
         answer = _state_and_parent(pid)
         found.append(f"{pid}, child of {answer[1] if answer else '?'}: {command}")
     return found
 
 
+def numbers(pid: int) -> list[int]:
+    """The file descriptors that the process has."""
+    return [int(name) for name in os.listdir(PROC / str(pid) / "fd")]
+
+
 def open_files(pid: int) -> int:
     """How many file descriptors the process has."""
-    return len(os.listdir(PROC / str(pid) / "fd"))
+    return len(numbers(pid))
 
 
 def resident_kb(pid: int) -> int:

@@ -8,10 +8,6 @@ import sys
 from importlib import util
 
 
-def _is_boot(entry: str) -> bool:
-    return os.path.abspath(entry or os.curdir) == os.path.dirname(os.path.abspath(__file__))
-
-
 def _tell() -> None:
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     name = "wsgi_reload_hooks"
@@ -28,21 +24,31 @@ def _tell() -> None:
     supervised.tell()
 
 
-def _give_way() -> None:
-    ours = sys.modules.pop("sitecustomize")
-    try:
-        import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
-    except ImportError as error:
-        sys.modules["sitecustomize"] = ours
-        if error.name != "sitecustomize":
-            raise
+def _tell_in_peace() -> None:
+    import _signal  # type: ignore[import-not-found]
 
-
-sys.path[:] = [entry for entry in sys.path if not _is_boot(entry)]
-if sys.version_info >= (3, 9):  # noqa: UP036
+    # Python makes a fatal error of a Ctrl-C at this early hour: it had better end it without a word.
+    ours = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
+    if ours:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     try:
         _tell()
     except Exception:
         # The program runs all the same, and tells nothing.
         pass
+    finally:
+        if ours:
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+
+
+def _give_way() -> None:
+    del sys.modules["sitecustomize"]
+    # Where there is no other one, the error is the same that Python meets without us, and expects.
+    import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
+
+
+# Of the working directory nothing is asked: it may be gone.
+sys.path[:] = [entry for entry in sys.path if entry != os.path.dirname(__file__)]
+if sys.version_info >= (3, 9):  # noqa: UP036
+    _tell_in_peace()
 _give_way()

@@ -42,6 +42,7 @@ class Child:
         self._guard = guard
         self._kill_at: Optional[float] = None
         self._killed_at: Optional[float] = None
+        self._told_all = False
         self.began = time.monotonic()
         self.status: Optional[int] = None
         """How it ended: an exit code, or a signal below 0; None while it lives."""
@@ -108,13 +109,23 @@ class Child:
             self._signal(signal.SIGKILL)
         return False
 
-    def leave(self, kill_after: float, order: signal.Signals = signal.SIGTERM) -> None:
-        """Have it leave: *order* to its whole process group, SIGKILL *kill_after* seconds later."""
+    def leave(self, kill_after: float, order: signal.Signals = signal.SIGTERM, *, alone: bool = False) -> None:
+        """Have it leave: *order* to its whole process group, SIGKILL *kill_after* seconds later.
+
+        *alone*: what it has started may still work for it, and is told when it has ended itself.
+        """
+        alone = alone and self.status is None
         if self._kill_at is None:
             self._kill_at = time.monotonic() + kill_after
-            self._signal(order)
-            # One that is stopped hears nothing else.
-            self._signal(signal.SIGCONT)
+        elif alone or self._told_all:
+            return
+        self._told_all = not alone
+        # One that is stopped hears nothing else than the second.
+        for number in (order, signal.SIGCONT):
+            if alone:
+                os.kill(self.pid, number)
+            else:
+                self._signal(number)
 
     def kill(self) -> None:
         """Have it leave at once."""

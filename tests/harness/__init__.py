@@ -5,6 +5,7 @@ from .base import ABSENT, PACKAGE, Server
 from .classes import UVICORN, each, is_asgi, one_at_a_time, project_for
 from .load import Answer, Load
 from .project import Project
+from .serve import EACH_KIND, HAVE_WAITRESS, Serve
 from .server import CONFIGURATION, GUNICORN, MODULE, Gunicorn
 from .uwsgi import HAVE_UWSGI, IS_PYUWSGI, UWSGI, Uwsgi
 from .waiting import holds, wait_until
@@ -12,8 +13,10 @@ from .waiting import holds, wait_until
 __all__ = [
     "ABSENT",
     "CONFIGURATION",
+    "EACH_KIND",
     "GUNICORN",
     "HAVE_UWSGI",
+    "HAVE_WAITRESS",
     "IS_PYUWSGI",
     "MODULE",
     "PACKAGE",
@@ -23,6 +26,7 @@ __all__ = [
     "Gunicorn",
     "Load",
     "Project",
+    "Serve",
     "Server",
     "Uwsgi",
     "each",

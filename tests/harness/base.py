@@ -89,6 +89,8 @@ class Server:
         self._environment = self._build_environment(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._run_as = run_as
+        # Descriptors that it inherits.
+        self._passed: tuple[int, ...] = ()
         self._over = False
         self.output = ""
 
@@ -127,6 +129,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=self._passed,
                 # 3.9 knows `user` and `group`; None means ours.
                 user=self._run_as,
                 group=self._run_as and pwd.getpwnam(self._run_as).pw_gid,

@@ -317,6 +317,19 @@ def test_an_application_with_habits_of_its_own(kind: str, project: Project) -> N
         assert (project.root / "left-v3").exists()
 
 
+@EACH_KIND
+@pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is not installed")
+def test_an_application_that_gevent_patches(kind: str, project: Project) -> None:
+    """It may patch everything when it is imported: it is served, reloaded, and finishes what was begun."""
+    top = "from gevent import monkey\nmonkey.patch_all()"
+    project.release(top=top, bottom=SLOW)
+    with Serve(project, kind=kind) as server, begin(server, "/slow") as slow:
+        project.release(top=top)
+        server.wait_for_version("v3")
+        go(server)
+        assert "\r\n\r\nv2 " in talk(slow, b"")
+
+
 # -- the end -------------------------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, Optional
 
 from .child import GATE_AT, LISTENING_FROM
 from .files import Files
+from .native import Native
 from .proof import Refused
 from .reports import Sender
 from .settings import Settings
@@ -39,20 +40,26 @@ class Serving:
         self._way = way
         self._settings = Settings.load()
         self._files = Files(self._settings)
-        self._ready = threading.Event()
-        self._said = threading.Lock()
+        # gevent cannot patch a process that has started a thread of Python's own making.
+        self._native = Native()
+        self._main = threading.get_ident()
+        self._loading = self._native.lock()
+        self._said = self._native.lock()
 
-    def run(self, listening: Sequence[socket.socket]) -> None:
+    def run(self, listening: Sequence[int]) -> None:
         """Load, wait at the gate, serve. Returns the signal that ended it, when all requests are answered."""
         began = time.monotonic()
-        threading.Thread(target=self._watch, args=(began,), daemon=True).start()
+        self._loading.acquire()
+        self._native.start_thread(self._watch, (began,))
         try:
-            server = make_server(self._kind, self._load(), listening)
+            app = self._load()
+            # Not before: gevent may have another idea of what a socket is.
+            server = make_server(self._kind, app, [socket.socket(fileno=number) for number in listening])
         except KeyboardInterrupt:
             _die_of(signal.SIGINT)
         except BaseException as error:
             self._refuse(error)
-        self._ready.set()
+        self._loading.release()
         self._way.send("ready")
         if os.read(GATE_AT, 1):
             _serve(server, self._settings.kill_after)
@@ -77,9 +84,9 @@ class Serving:
     def _watch(self, began: float) -> None:
         """In a thread: tell where it hangs, when it does."""
         limit = self._settings.boot_timeout
-        if self._ready.wait(max(0.0, limit - (time.monotonic() - began))):
+        if self._loading.acquire(True, max(0.0, limit - (time.monotonic() - began))):
             return
-        main = sys._current_frames().get(threading.main_thread().ident or 0)
+        main = sys._current_frames().get(self._main)
         stack = [each for each in traceback.extract_stack(main) if not _is_ours(each.filename)]
         self._say(Refused.from_stack(f"it did not load within {limit:g} s", stack, self._files.ours))
 
@@ -161,9 +168,9 @@ def main(arguments: Sequence[str]) -> None:
     way, _ = sender()
     if way is None:
         sys.exit("this program is started by wsgi-reload serve")
-    listening = [socket.socket(fileno=LISTENING_FROM + place) for place in range(int(count))]
+    listening = range(LISTENING_FROM, LISTENING_FROM + int(count))
     # What the application starts keeps no port open.
-    for number in (GATE_AT, *(each.fileno() for each in listening)):
+    for number in (GATE_AT, *listening):
         os.set_inheritable(number, False)
     Serving(app, kind, way).run(listening)
 

@@ -44,6 +44,7 @@ class Child:
         self._kill_at: Optional[float] = None
         self._killed_at: Optional[float] = None
         self._look_closer_at = 0.0
+        self._told_all = False
         self.began = time.monotonic()
         self.status: Optional[int] = None
         """How it ended: an exit code, or a signal below 0; None while it lives."""
@@ -110,13 +111,23 @@ class Child:
             self._signal(signal.SIGKILL)
         return False
 
-    def leave(self, kill_after: float, order: signal.Signals = signal.SIGTERM) -> None:
-        """Have it leave: *order* to its whole process group, SIGKILL *kill_after* seconds later."""
+    def leave(self, kill_after: float, order: signal.Signals = signal.SIGTERM, *, alone: bool = False) -> None:
+        """Have it leave: *order* to its whole process group, SIGKILL *kill_after* seconds later.
+
+        *alone*: what it has started may still work for it, and is told when it has ended itself.
+        """
+        alone = alone and self.status is None
         if self._kill_at is None:
             self._kill_at = time.monotonic() + kill_after
-            self._signal(order)
-            # One that is stopped hears nothing else.
-            self.go_on()
+        elif alone or self._told_all:
+            return
+        self._told_all = not alone
+        # One that is stopped hears nothing else than the second.
+        for number in (order, signal.SIGCONT):
+            if alone:
+                os.kill(self.pid, number)
+            else:
+                self._signal(number)
 
     def go_on(self) -> None:
         """It was stopped: wake it."""
@@ -127,11 +138,6 @@ class Child:
         if self._killed_at is None:
             self._kill_at = self._killed_at = time.monotonic()
             self._signal(signal.SIGKILL)
-
-    @property
-    def leaving(self) -> bool:
-        """Whether it was told to leave."""
-        return self._kill_at is not None
 
     def wait(self) -> float:
         """Seconds until `poll` has something to do by itself."""

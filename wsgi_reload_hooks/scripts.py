@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional, TypeVar
 
 from .child import LISTENING_AT_MOST, LISTENING_FROM
-from .console import Console, Failure
+from .console import USAGE, Console, Failure
 from .rehearsal import Target
 from .settings import Settings
 from .sockets import AddressError, bind, inherited, remove
@@ -128,7 +128,7 @@ def target(app: str) -> Target:
     """``MODULE`` or ``MODULE:NAME``. Raises `Failure`."""
     module, colon, name = app.partition(":")
     if not all(part.isidentifier() for part in module.split(".")) or (colon and not name.isidentifier()):
-        raise Failure(f"{app!r} names no application: use MODULE or MODULE:NAME, as in shop.wsgi:application")
+        raise Failure(f"{app!r} names no application: use MODULE or MODULE:NAME, as in shop.wsgi:application", USAGE)
     return Target("module", module, name)
 
 

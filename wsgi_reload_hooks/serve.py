@@ -7,12 +7,13 @@ import os
 import socket
 import sys
 
+from .child import LISTENING_AT_MOST
 from .console import USAGE, Console, Failure
 from .files import Files
 from .journal import Journal
 from .scripts import listen_on, target
 from .settings import Settings
-from .sockets import inherited, name, remove
+from .sockets import AddressError, inherited, name, remove, taken
 from .supervisor import Program, Supervisor, die_of
 from .web import KINDS, best, version
 
@@ -69,5 +70,10 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _sockets(address: str | None) -> list[socket.socket]:
-    given = [] if address is not None else [socket.socket(fileno=number) for number in inherited(os.environ)]
-    return given or [listen_on(address or _DEFAULT)]
+    given = [] if address is not None else inherited(os.environ)
+    if len(given) > LISTENING_AT_MOST:
+        raise Failure(f"{len(given)} sockets are handed over, {LISTENING_AT_MOST} can be")
+    try:
+        return [taken(number) for number in given] or [listen_on(address or _DEFAULT)]
+    except AddressError as error:
+        raise Failure(str(error)) from None

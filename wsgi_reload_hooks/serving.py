@@ -5,6 +5,7 @@ Started with these descriptors: from 3 on the sockets, 8 the reports (see `super
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import os
@@ -20,6 +21,7 @@ from typing import Any, NoReturn, Optional
 
 from .child import GATE_AT, LISTENING_FROM
 from .files import Files
+from .native import Native
 from .proof import Refused
 from .reports import Sender
 from .settings import Settings
@@ -38,23 +40,29 @@ class Serving:
         self._way = way
         self._settings = Settings.load()
         self._files = Files(self._settings)
-        self._ready = threading.Event()
-        self._said = threading.Lock()
+        # gevent cannot patch a process that has started a thread of Python's own making.
+        self._native = Native()
+        self._main = threading.get_ident()
+        self._loading = self._native.lock()
+        self._said = self._native.lock()
 
-    def run(self, listening: Sequence[socket.socket]) -> None:
+    def run(self, listening: Sequence[int]) -> None:
         """Load, wait at the gate, serve. Returns the signal that ended it, when all requests are answered."""
         began = time.monotonic()
-        threading.Thread(target=self._watch, args=(began,), daemon=True).start()
+        self._loading.acquire()
+        self._native.start_thread(self._watch, (began,))
         try:
-            server = make_server(self._kind, self._load(), listening)
+            app = self._load()
+            # Not before: gevent may have another idea of what a socket is.
+            server = make_server(self._kind, app, [socket.socket(fileno=number) for number in listening])
         except KeyboardInterrupt:
             _die_of(signal.SIGINT)
         except BaseException as error:
             self._refuse(error)
-        self._ready.set()
+        self._loading.release()
         self._way.send("ready")
         if os.read(GATE_AT, 1):
-            _serve(server)
+            _serve(server, self._settings.kill_after)
 
     def _load(self) -> Any:
         module_name, _, name = self._app.partition(":")
@@ -67,14 +75,18 @@ class Serving:
             raise Unfit(f"{self._app} is no callable: its type is {type(found).__name__}")
         if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(getattr(found, "__call__", None)):  # noqa: B004
             raise Unfit(f"{self._app} is an ASGI application: serve takes WSGI; use gunicorn or uvicorn for it")
+        if not _takes_requests(found):
+            raise Unfit(
+                f"{self._app} cannot be called with environ and start_response: name the application, not what makes it"
+            )
         return found
 
     def _watch(self, began: float) -> None:
         """In a thread: tell where it hangs, when it does."""
         limit = self._settings.boot_timeout
-        if self._ready.wait(max(0.0, limit - (time.monotonic() - began))):
+        if self._loading.acquire(True, max(0.0, limit - (time.monotonic() - began))):
             return
-        main = sys._current_frames().get(threading.main_thread().ident or 0)
+        main = sys._current_frames().get(self._main)
         stack = [each for each in traceback.extract_stack(main) if not _is_ours(each.filename)]
         self._say(Refused.from_stack(f"it did not load within {limit:g} s", stack, self._files.ours))
 
@@ -93,19 +105,23 @@ class Serving:
             os._exit(1)
 
 
-def _serve(server: WebServer) -> None:
-    """Until a signal comes; then what was begun is finished."""
+def _serve(server: WebServer, patience: float) -> None:
+    """Until a signal comes; then what was begun is finished, for *patience* seconds at most."""
     told: list[int] = []
 
     def leave(number: int, frame: Optional[FrameType]) -> None:
+        if number == signal.SIGALRM or (told and number == signal.SIGINT):
+            # Ctrl-C, again: a terminal sends it to us, and to nobody who would look after us.
+            _die_at_once(told[0])
         told.append(number)
+        if len(told) == 1:
+            signal.signal(signal.SIGALRM, leave)
+            signal.setitimer(signal.ITIMER_REAL, patience)
         server.stop()
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, leave)
     server.run()
-    sys.stdout.flush()
-    sys.stderr.flush()
     _die_of(told[0] if told else signal.SIGTERM)
 
 
@@ -113,10 +129,33 @@ def _die_of(number: int) -> NoReturn:
     """So that whoever waits knows what ended us. What the application has registered for the end runs before."""
     import atexit
 
-    atexit._run_exitfuncs()
+    # Python 3.9 raises what they raise.
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    _die_at_once(number)
+
+
+def _die_at_once(number: int) -> NoReturn:
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)
+
+
+def _takes_requests(app: Any) -> bool:
+    """Whether it can be called as WSGI does, as far as it tells."""
+    try:
+        parameters = inspect.signature(app)
+    except Exception:
+        # Whatever it is made of, it may be callable all the same.
+        return True
+    try:
+        parameters.bind({}, None)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_ours(filename: str) -> bool:
@@ -129,8 +168,10 @@ def main(arguments: Sequence[str]) -> None:
     way, _ = sender()
     if way is None:
         sys.exit("this program is started by wsgi-reload serve")
-    listening = [socket.socket(fileno=LISTENING_FROM + place) for place in range(int(count))]
-    os.set_inheritable(GATE_AT, False)
+    listening = range(LISTENING_FROM, LISTENING_FROM + int(count))
+    # What the application starts keeps no port open.
+    for number in (GATE_AT, *listening):
+        os.set_inheritable(number, False)
     Serving(app, kind, way).run(listening)
 
 

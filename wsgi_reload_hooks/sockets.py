@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -10,7 +11,7 @@ import stat
 from collections.abc import Mapping
 
 # More than clients will be while a program is replaced.
-_BACKLOG = 2048
+BACKLOG = 2048
 _FIRST = 3
 
 
@@ -28,9 +29,9 @@ def bind(address: str) -> socket.socket:
             return _bind_unix(os.path.abspath(address[len("unix:") :]))
         host, port = _parts(address)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise AddressError(f"{address} cannot be listened on: {getattr(error, 'strerror', None) or error}") from None
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise AddressError(f"{address} cannot be listened on: {_reason(error)}") from None
 
 
 def inherited(environ: Mapping[str, str]) -> list[int]:
@@ -41,22 +42,42 @@ def inherited(environ: Mapping[str, str]) -> list[int]:
     return list(range(_FIRST, _FIRST + int(count))) if count.isdigit() else []
 
 
+def taken(number: int) -> socket.socket:
+    """The socket with the descriptor *number*, which somebody else listens on for us. Raises `AddressError`."""
+    try:
+        listening = socket.socket(fileno=number)
+        if listening.type == socket.SOCK_STREAM and listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return listening
+        # It is not ours to close.
+        listening.detach()
+    except OSError:
+        pass
+    raise AddressError(f"descriptor {number} was handed over (LISTEN_FDS), but it is no stream socket that listens")
+
+
 def remove(listening: socket.socket) -> None:
     """Close it; of a Unix socket, leave no file behind."""
     path = listening.getsockname() if listening.family not in (socket.AF_INET, socket.AF_INET6) else None
     listening.close()
     if isinstance(path, str) and path.startswith("/"):
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            # Somebody else may have taken the place.
+            if not _is_listening(path):
+                os.unlink(path)
 
 
 def name(listening: socket.socket) -> str:
     """Its address, as one writes it."""
     address = listening.getsockname()
     if listening.family not in (socket.AF_INET, socket.AF_INET6):
-        return f"unix:{address}"
+        return "unix:" + (address if isinstance(address, str) else "@" + os.fsdecode(address[1:]))
     host = f"[{address[0]}]" if listening.family == socket.AF_INET6 else address[0]
     return f"http://{host}:{address[1]}"
+
+
+def _reason(error: Exception) -> str:
+    """Without the address, which `socket.create_server` puts behind it."""
+    return (getattr(error, "strerror", None) or str(error)).partition(" (while attempting")[0]
 
 
 def _parts(address: str) -> tuple[str, int]:
@@ -73,7 +94,7 @@ def _bind_unix(path: str) -> socket.socket:
             # Left by one that is gone.
             os.unlink(path)
         listening.bind(path)
-        listening.listen(_BACKLOG)
+        listening.listen(BACKLOG)
     except OSError:
         listening.close()
         raise
@@ -82,4 +103,6 @@ def _bind_unix(path: str) -> socket.socket:
 
 def _is_listening(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == 0
+        probe.setblocking(False)
+        # One that is busy, or not for us, says something else.
+        return probe.connect_ex(path) != errno.ECONNREFUSED

@@ -27,7 +27,7 @@ from .engines import engine
 from .files import Files
 from .guard import Guard
 from .imports import forget_bytecode
-from .journal import BROKEN_START, REFUSED, Journal
+from .journal import BROKEN, BROKEN_START, REFUSED, Journal
 from .proof import Refused, compile_sources
 from .rehearsal import Outcome, Rehearsal, Target
 from .reloader import Reloader, State
@@ -48,6 +48,9 @@ _AT_ONCE = 3.0
 _AT_ONCE_AT_MOST = 3
 _LOADED_AFTER = 0.5
 _SILENT_AFTER = 5.0
+# One that has served for so long is started again at once when it dies; else it is given more time at each death.
+_STEADY = 10.0
+_PAUSE_AT_MOST = 30.0
 _ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 # Somebody wanted it to end, or wants to read no more of it: with it, so do we. 130 and 143 are what shells make of the
 # first two.
@@ -114,7 +117,7 @@ class Supervisor:
         self._heard_at = self._looked = time.monotonic()
         self._asked_at: Optional[float] = None
         self._retry_at = 0.0
-        self._at_once = 0
+        self._at_once = self._deaths = 0
         self._introduced = self._crashed = self._has_served = self._told_again = False
         self._ordered: Optional[signal.Signals] = None
         self._status: Optional[int] = None
@@ -157,7 +160,7 @@ class Supervisor:
         if self._is_over:
             self._withdraw()
             for child in self._children():
-                child.leave(self._settings.kill_after, _order(self._ordered))
+                child.leave(self._settings.kill_after, _order(self._ordered), alone=self._program.gated)
             return not self._children()
         self._decide(now)
         if self._reloader.state is State.SWITCHING and self._serving is None and not self._going:
@@ -304,6 +307,7 @@ class Supervisor:
             return
         if self._reloader.wanted:
             self._asked_at = self._asked_at or now
+            self._retry_at = min(self._retry_at, now)
         elif before in (State.PROVING, State.REFUSED):
             self._asked_at, self._saved = None, set()
             self._watch.serving()
@@ -443,7 +447,8 @@ class Supervisor:
         self._terminal.lend(self._serving.pid)
         self._serving.open_gate()
         if old is not None:
-            old.leave(self._settings.kill_after)
+            # What its requests have started is needed until they are answered.
+            old.leave(self._settings.kill_after, alone=True)
         self._in_service()
 
     def _start(self, now: float) -> None:
@@ -500,9 +505,11 @@ class Supervisor:
         news = self._reloader.refused(why)
         self._watch.refused(why, loaded)
         self._asked_at = None
+        gives_up = not self._has_served and self._settings.broken_start == "exit"
         if news:
-            self._journal.refusal(REFUSED if self._serving is not None else BROKEN_START, why)
-        if not self._has_served and self._settings.broken_start == "exit":
+            about = REFUSED if self._serving is not None else BROKEN if gives_up else BROKEN_START
+            self._journal.refusal(about, why)
+        if gives_up:
             self._status = 1
 
     # -- ends --------------------------------------------------------------------------------------------------------
@@ -518,16 +525,21 @@ class Supervisor:
         elif child is self._serving:
             self._serving = None
             self._terminal.take_back()
-            if self._ordered is not None:
-                self._status = status
-            else:
+            if self._ordered is None:
                 self._ended(child, status, now)
+            else:
+                self._obeyed(status)
         else:
             self._going.remove(child)
             if self._serving is None:
                 self._terminal.take_back()
             if self._ordered is not None and self._status is None and self._serving is None:
-                self._status = status
+                self._obeyed(status)
+
+    def _obeyed(self, status: int) -> None:
+        """It has ended as we were told to. One that serves has nothing to add to that."""
+        if not self._program.gated:
+            self._status = status
 
     def _failed_boot(self, child: Child, status: int) -> None:
         why = child.why
@@ -548,9 +560,11 @@ class Supervisor:
         self._withdraw()
         self._reloader.failed_start(child.loaded)
         if way is _Way.RELOAD:
-            self._cause = f"exit code {START_AGAIN}"
+            self._cause = in_words(status)
             self._reloader.asked(self._cause)
             self._asked_at = now
+            if status != START_AGAIN:
+                self._pause(child, now)
             return
         ended = in_words(status)
         if status == START_AGAIN:
@@ -562,13 +576,21 @@ class Supervisor:
         self._crashed = True
         self._journal.warning("the program ended (%s): waiting for a change", ended)
 
+    def _pause(self, child: Child, now: float) -> None:
+        """It has served, and died: the next one comes at once, or after a while when that does not help."""
+        self._deaths = self._deaths + 1 if now - child.began < _STEADY else 1
+        pause = 0.0 if self._deaths == 1 else min(2.0 ** (self._deaths - 2), _PAUSE_AT_MOST)
+        self._retry_at = now + pause
+        soon = f" in {pause:g} s, or when a file is saved" if pause else ""
+        self._journal.warning("the program ended (%s): starting it again%s", self._cause, soon)
+
     def _way(self, child: Child, status: int, now: float) -> _Way:
         if status == START_AGAIN:
             self._at_once = self._at_once + 1 if now - child.began < _AT_ONCE else 0
             return _Way.WAIT if self._at_once >= _AT_ONCE_AT_MOST else _Way.RELOAD
         if status in _ENDED or (self._settings.broken_start == "exit" and not self._introduced):
             return _Way.EXIT
-        return _Way.WAIT
+        return _Way.RELOAD if self._program.gated else _Way.WAIT
 
 
 def _order(ordered: Optional[signal.Signals]) -> signal.Signals:

@@ -5,16 +5,21 @@ Both share a listening socket with the program before and the one after them, an
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import select
 import socket
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from socketserver import ThreadingMixIn
 from typing import Any, Protocol
 from wsgiref import simple_server
+
+from .sockets import BACKLOG
 
 KINDS = ("waitress", "wsgiref")
 # A client that keeps its connection may be about to use it: it is told with its next answer that this is the last.
@@ -47,10 +52,20 @@ def make_server(kind: str, app: Any, listening: Sequence[socket.socket]) -> WebS
 
 
 class _Handler(simple_server.WSGIRequestHandler):
-    def address_string(self) -> str:
-        # A client at a Unix socket has no address.
-        address: Any = self.client_address
-        return str(address[0]) if address else "-"
+    server: _Threads
+    rfile: BufferedReader
+
+    def handle(self) -> None:
+        with self.server.idle(self.connection):
+            self.rfile.peek(1)
+        super().handle()
+
+    def parse_request(self) -> bool:
+        good = super().parse_request()
+        # wsgiref is one of HTTP/1.0, where nobody asks; its clients are not.
+        if good and self.request_version >= "HTTP/1.1" and self.headers.get("Expect", "").lower() == "100-continue":
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return good
 
 
 class _Threads(ThreadingMixIn, simple_server.WSGIServer):
@@ -60,23 +75,66 @@ class _Threads(ThreadingMixIn, simple_server.WSGIServer):
     daemon_threads = False
 
     def __init__(self, app: Any, listening: socket.socket) -> None:
+        self._idle: set[socket.socket] = set()
+        self._over = False
         simple_server.WSGIServer.__init__(self, ("", 0), _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listening
-        address = listening.getsockname()
-        self.server_address = address
+        self.server_address = listening.getsockname()
         # Not by asking a name server, as wsgiref does.
-        self.server_name, self.server_port = (
-            (address[0], address[1]) if isinstance(address, tuple) else ("localhost", 0)
-        )
+        self.server_name, self.server_port = _name_and_port(listening)
         self.setup_environ()
-        self.set_app(app)
+        self.set_app(_in_threads(app))
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = self.socket.accept()
         # Some systems pass this on from the listening socket.
         connection.setblocking(True)
-        return connection, address
+        # A client at a Unix socket has no address.
+        return connection, address or ("localhost", 0)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # That a client has left is its own affair.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+    @contextlib.contextmanager
+    def idle(self, connection: socket.socket) -> Iterator[None]:
+        """While nothing has come by this *connection*."""
+        self._idle.add(connection)
+        try:
+            if self._over:
+                _hear_no_more(connection)
+            yield
+        finally:
+            self._idle.discard(connection)
+
+    def hang_up(self) -> None:
+        """Wait no longer for requests by idle connections (a browser opens some in advance)."""
+        self._over = True
+        for connection in list(self._idle):
+            _hear_no_more(connection)
+
+
+def _hear_no_more(connection: socket.socket) -> None:
+    """What has come already is still read."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RD)
+
+
+def _in_threads(app: Any) -> Any:
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        # wsgiref believes that there is one.
+        environ["wsgi.multithread"] = True
+        return app(environ, start_response)
+
+    return application
+
+
+def _name_and_port(listening: socket.socket) -> tuple[str, int]:
+    """What an application is told of the server where the client does not name it."""
+    address = listening.getsockname()
+    return (address[0], address[1]) if isinstance(address, tuple) else ("localhost", 80)
 
 
 class _Wsgiref:
@@ -96,8 +154,16 @@ class _Wsgiref:
             for number in ready:
                 # As `serve_forever` does it, which cannot be ended from where it runs.
                 self._servers[number]._handle_request_noblock()  # type: ignore[attr-defined]
+        patience = threading.Timer(_IDLE, self._hang_up)
+        patience.daemon = True
+        patience.start()
         for server in self._servers.values():
             server.server_close()
+        patience.cancel()
+
+    def _hang_up(self) -> None:
+        for server in self._servers.values():
+            server.hang_up()
 
     def stop(self) -> None:
         os.write(self._waker, b".")
@@ -123,37 +189,47 @@ class _Waitress:
 
         self._lame = False
         self._map: dict[int, Any] = {}
-        self._server = waitress.create_server(
-            app, map=self._map, sockets=list(listening), clear_untrusted_proxy_headers=True
-        )
-        self._accepting = [each for each in self._map.values() if hasattr(each, "active_channels")]
-        for each in self._accepting:
-            each.channel_class = Channel
+        # One for each socket: Waitress has none for both kinds at a time, those with a port and those with a path.
+        self._servers = [
+            waitress.create_server(
+                app, map=self._map, sockets=[each], clear_untrusted_proxy_headers=True, backlog=BACKLOG
+            )
+            for each in listening
+        ]
+        for server, each in zip(self._servers, listening):
+            server.channel_class = Channel
+            server.server_name, server.effective_port = _name_and_port(each)
 
     def run(self) -> None:
         while not self._lame:
             self._turn(1.0)
-        since = time.monotonic()
-        for server in self._accepting:
+        since = time.time()
+        for server in self._servers:
             server.accepting = False
-        while channels := [each for server in self._accepting for each in server.active_channels.values()]:
-            for channel in channels:
-                if time.monotonic() - since > _IDLE and not _is_busy(channel):
+        while any(server.active_channels or _works(server) for server in self._servers):
+            for channel in [each for server in self._servers for each in server.active_channels.values()]:
+                # An answer that was begun before did not say that it is the last.
+                if not _is_busy(channel) and time.time() - max(since, channel.last_activity) > _IDLE:
                     channel.will_close = True
             self._turn(_GLANCE)
 
     def stop(self) -> None:
         self._lame = True
-        for each in self._accepting:
-            each.pull_trigger()
+        for server in self._servers:
+            server.pull_trigger()
 
     def _turn(self, seconds: float) -> None:
-        self._server.asyncore.loop(timeout=seconds, map=self._map, count=1)
+        self._servers[0].asyncore.loop(timeout=seconds, map=self._map, count=1)
 
 
 def _is_busy(channel: Any) -> bool:
     """Whether a request is being read, worked on or answered."""
     return bool(channel.requests or channel.request is not None or channel.total_outbufs_len)
+
+
+def _works(server: Any) -> bool:
+    """Whether a thread is at work, maybe for a client who has left."""
+    return bool(getattr(server.task_dispatcher, "active_count", 0))
 
 
 def version(kind: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import statistics
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import metadata
 from typing import TypeVar
 
-from harness import PACKAGE
+from harness import PACKAGE, Load
 
 LIMIT = 10.0
 BUSY = """
@@ -69,7 +70,7 @@ def circumstances(options: argparse.Namespace, packages: Sequence[str]) -> str:
     return (
         f"{time.strftime('%Y-%m-%d')}, {versions}, wsgi-reload-hooks {version('wsgi-reload-hooks')}\n"
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores\n"
-        f"{options.workers} workers, {options.clients} clients, {options.handler_seconds * 1000:g} ms handlers, "
+        f"{options.workers} worker{'' if options.workers == 1 else 's'}, {options.clients} clients, {options.handler_seconds * 1000:g} ms handlers, "
         f"{options.import_seconds:g} s import ({kind}), {options.saves} saves x {options.rounds} rounds"
     )
 
@@ -79,3 +80,31 @@ def version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return f"({PACKAGE})" if distribution == "wsgi-reload-hooks" else "-"
+
+
+def longest_gap(load: Load, since: float) -> float:
+    """The longest time in which not one client was answered."""
+    ends = sorted(answer.end for answer in load.answers if answer.end > since and not answer.error)
+    over = max(since, *(answer.end for answer in load.answers))
+    return max(after - before for before, after in zip([since, *ends], [*ends, over]))
+
+
+def longest_request(load: Load, since: float) -> float:
+    """0 when visitors had given up by then."""
+    return max((answer.duration for answer in load.answers if answer.start >= since), default=0.0)
+
+
+def quietly(answer: Callable[[], float | bool]) -> float | None:
+    """None when it did not come in time."""
+    try:
+        return answer()
+    except AssertionError:
+        return None
+
+
+def median(seconds: Sequence[float]) -> str:
+    return f"{statistics.median(seconds):.2f} s" if seconds else "never"
+
+
+def row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

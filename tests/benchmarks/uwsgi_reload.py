@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,11 @@ from benchmarks.common import (  # noqa: E402
     add_arguments,
     chosen,
     circumstances,
+    longest_gap,
+    longest_request,
+    median,
+    quietly,
+    row,
     sleep_at_import,
     top,
     turns,
@@ -282,14 +287,6 @@ class Run:
         wait_until(lambda: server.exited() or time.monotonic() > end, "time passes", seconds + LIMIT)
 
 
-def quietly(answer: Callable[[], float | bool]) -> float | None:
-    """None when it did not come in time."""
-    try:
-        return answer()
-    except AssertionError:
-        return None
-
-
 def look(server: Uwsgi) -> tuple[int, str]:
     """Status and text, 0 when there is no answer."""
     try:
@@ -311,18 +308,6 @@ def action(server: Uwsgi, before: Sequence[int]) -> str:
     if server.execs():
         return "exec"
     return "roll" if set(before) - set(server.workers()) else "-"
-
-
-def longest_gap(load: Load, since: float) -> float:
-    """The longest time in which not one client was answered."""
-    ends = sorted(answer.end for answer in load.answers if answer.end > since and not answer.error)
-    over = max(since, *(answer.end for answer in load.answers))
-    return max(after - before for before, after in zip([since, *ends], [*ends, over]))
-
-
-def longest_request(load: Load, since: float) -> float:
-    """0 when visitors had given up by then."""
-    return max((answer.duration for answer in load.answers if answer.start >= since), default=0.0)
 
 
 def good_table(runs: dict[str, list[Good]]) -> Iterator[str]:
@@ -371,14 +356,6 @@ def broken_table(runs: dict[str, list[Broken]]) -> Iterator[str]:
 
 def failures(numbers: Sequence[int]) -> str:
     return f"{sum(numbers)}{'+' if max(numbers) >= ALWAYS else ''}"
-
-
-def median(seconds: Sequence[float]) -> str:
-    return f"{statistics.median(seconds):.2f} s" if seconds else "never"
-
-
-def row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def parse() -> argparse.Namespace:

@@ -31,18 +31,19 @@ class Answer(NamedTuple):
 
 
 class Load:
-    """Clients that ask without a pause, for as long as the block lasts."""
+    """Clients that ask without a pause, for as long as the block lasts; `pause`: seconds, after a failure."""
 
-    def __init__(self, port: int, *, keep_alive: bool, clients: int = 16) -> None:
+    def __init__(self, port: int, *, keep_alive: bool, clients: int = 16, pause: float = 0.0) -> None:
         self.clients = clients
         self._answers: list[Answer] = []
         self._half_a_line = b""
         self._file: IO[bytes] = tempfile.NamedTemporaryFile(prefix="load-")  # noqa: SIM115
         self._command = [sys.executable, str(CLIENT), str(port), str(clients), "keep" if keep_alive else "close"]
+        self._pause = pause
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Load:
-        self._process = subprocess.Popen([*self._command, self._file.name], stdin=subprocess.PIPE)
+        self._process = subprocess.Popen([*self._command, self._file.name, str(self._pause)], stdin=subprocess.PIPE)
         self.run(self.clients)
         return self
 

@@ -5,6 +5,7 @@ again until the server announces `Connection: close`; an unannounced end is a fa
 for a proxy that cannot know whether its request was done.
 One JSON list a line: start, duration, version, pid, error ("" when all is well). The clock is the
 machine's monotonic one, so another process can compare. The loop ends when stdin does.
+Who failed asks again at once, and gives up when a thousand have; or, with a pause, after that, for ever.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Client:
         self.started = 0.0
         self.received = b""
         self.busy = False
+        self.rests_until: float | None = None
         self.body: list[str] = []
         wish = "keep-alive" if keep else "close"
         self.request = f"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: {wish}\r\n\r\n".encode()
@@ -39,6 +41,7 @@ class Client:
     def start(self) -> None:
         """Ask again, on the old connection if there is one."""
         self.started = time.monotonic()
+        self.rests_until = None
         self.received = b""
         self.busy = True
         if self.sock is not None:
@@ -49,6 +52,17 @@ class Client:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.connect_ex(("127.0.0.1", self.port))
         self.selector.register(self.sock, selectors.EVENT_WRITE, self)
+
+    def go_on(self, pause: float) -> None:
+        """Ask again, so many seconds later."""
+        self.rests_until = time.monotonic() + pause
+        if not pause:
+            self.start()
+
+    def start_rested(self) -> None:
+        """Ask again, if it is time."""
+        if self.rests_until is not None and time.monotonic() >= self.rests_until:
+            self.start()
 
     def ready(self, events: int) -> str | None:
         """One step; the record's error text (or "") when the request is over."""
@@ -112,7 +126,19 @@ class Client:
         return json.dumps([self.started, now - self.started, version, pid, error]).encode() + b"\n"
 
 
-def main(port: int, clients: int, keep: bool, output: str) -> None:
+def give_up(everyone: list[Client], stopped: float | None) -> list[bytes]:
+    """The records of those who have waited for too long."""
+    patience = GRACE if stopped is not None else PATIENCE
+    lines = []
+    for client in everyone:
+        if client.busy and time.monotonic() - max(client.started, stopped or 0.0) > patience:
+            lines.append(client.record(f"no answer within {patience:g} s"))
+            if stopped is None:
+                client.start()
+    return lines
+
+
+def main(port: int, clients: int, keep: bool, output: str, pause: float) -> None:
     """Ask until stdin ends, and then until every answer is there."""
     selector = selectors.DefaultSelector()
     selector.register(sys.stdin, selectors.EVENT_READ, None)
@@ -122,12 +148,16 @@ def main(port: int, clients: int, keep: bool, output: str) -> None:
         client.start()
     stopped: float | None = None
     failures = 0
-    while any(client.busy for client in everyone):
+    while any(client.busy or client.rests_until is not None for client in everyone):
         lines = []
-        for key, events in selector.select(0.5):
+        for client in everyone:
+            client.start_rested()
+        for key, events in selector.select(pause or 0.5):
             if key.data is None:
                 stopped = time.monotonic()
                 selector.unregister(sys.stdin)
+                for client in everyone:
+                    client.rests_until = None
                 continue
             error = key.data.ready(events)
             if error is None:
@@ -135,14 +165,9 @@ def main(port: int, clients: int, keep: bool, output: str) -> None:
             lines.append(key.data.record(error))
             failures += bool(error)
             # A server that is gone refuses 100,000 times a second: enough is known by then.
-            if stopped is None and failures < 1000:
-                key.data.start()
-        patience = GRACE if stopped is not None else PATIENCE
-        for client in everyone:
-            if client.busy and time.monotonic() - max(client.started, stopped or 0.0) > patience:
-                lines.append(client.record(f"no answer within {patience:g} s"))
-                if stopped is None:
-                    client.start()
+            if stopped is None and (pause or failures < 1000):
+                key.data.go_on(pause if error else 0.0)
+        lines += give_up(everyone, stopped)
         if lines:
             os.write(out, b"".join(lines))
     for client in everyone:
@@ -152,4 +177,4 @@ def main(port: int, clients: int, keep: bool, output: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "keep", sys.argv[4])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "keep", sys.argv[4], float(sys.argv[5]))

@@ -29,6 +29,10 @@ UWSGI_LISTENING = r"(?:uWSGI http bound on|bound to TCP address) [^\s:]*:(?P<por
 UWSGI_WORKER = r"(?:spawned uWSGI worker \d+ \(|Respawned uWSGI worker \d+ \(new )pid: (?P<pid>\d+)"
 UWSGI_EXEC = r"binary reloading uWSGI"
 
+SERVING = OURS + r"serving (?P<app>\S+) at http://(?:127\.0\.0\.1|\[::1\]):(?P<port>\d+)"
+SERVE_RELOADED = OURS + r"reloaded in (?P<seconds>[\d.]+) s: (?P<what>.*)"
+ENDED = OURS + r"the program ended \((?P<how>.*)\): (?P<then>.*)"
+
 
 def reloaded(what: str) -> str:
     """The line of a reload whose list of causes matches `what`."""

@@ -25,7 +25,8 @@ graceful_timeout = 30
 max_requests = 1000
 max_requests_jitter = 100
 
-# Reloading is the hooks' job; gunicorn's own would make visitors wait. With preload_app a save is not served.
+# Reloading is the hooks' job; gunicorn's own would make visitors wait. With preload_app = True the workers
+# share one import, and saves are served all the same.
 reload = False
 preload_app = False
 

@@ -136,14 +136,18 @@ def test_the_environment_beats_pyproject(project: Project) -> None:
         assert server.wait_for_log(patterns.WATCHING)["interval"] == "0.3"
 
 
-def test_preload_is_told_and_not_broken(project: Project) -> None:
-    """Under preload_app one line says that saves are not served; the server serves as gunicorn does."""
-    with Gunicorn(project, "--preload") as server:
-        server.wait_for_log(patterns.PRELOAD)
+def test_loaded_before_us_is_told_and_not_broken(project: Project) -> None:
+    """Hooks that come when the application is preloaded say that saves are not served; the server serves as ever."""
+    project.save(
+        "conf.py",
+        "preload_app = True\ndef when_ready(server):\n    from wsgi_reload_hooks import attach\n    attach.start(server)\n",
+    )
+    with Gunicorn(project, configuration=project.root / "conf.py") as server:
+        server.wait_for_log(patterns.PRELOADED)
         before = server.version()
         project.release()
         holds(lambda: server.version() == before, "the preloaded version")
-        assert server.count(patterns.PRELOAD) == 1
+        assert server.count(patterns.PRELOADED) == 1
 
 
 @pytest.mark.counts

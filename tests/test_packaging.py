@@ -113,6 +113,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         "METADATA",
         "RECORD",
         "WHEEL",
+        "entry_points.txt",
         "licenses/LICENSE",
     }
     assert wheel.name.endswith("-py3-none-any.whl")

@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterable
-from typing import Any, Callable, Optional
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Callable, NoReturn, Optional
 
+from . import subreaper
 from .assets import Assets
 from .configuration import Configuration, configuration_files
 from .crew import Batch, Crew, Member, Role
 from .files import Files, printable
 from .gate import Gate
 from .generation import Generation
-from .journal import BROKEN_START, NOT_REPLACED, REFUSED, Journal
+from .journal import BROKEN, BROKEN_START, NOT_REPLACED, REFUSED, Journal
 from .lookout import Lookout
 from .proof import Refused, compile_sources
 from .reloader import Reloader, State
@@ -27,6 +28,7 @@ from .scanner import Digest, Digests, Scanner, Signature
 from .settings import Settings
 from .watchlist import WatchList
 from .worker import Birth, WorkerSide
+from .zygote import ZygoteSide
 
 _RETRY = 5.0
 _DIED = "the new worker ended without a word"
@@ -51,6 +53,9 @@ class RollingArbiter:
         self._crew = Crew(server)
         self._started = self._active = self._stopping = False
         self._served = self._introduced = self._held = False
+        self._told_no_share = False
+        self._zygote_side: Optional[ZygoteSide] = None
+        self._unheard: list[tuple[int, Message]] = []
         self._target = self._set = 0
         self._retry_at = self._restart_at = 0.0
         self._asked_at: Optional[float] = None
@@ -86,12 +91,28 @@ class RollingArbiter:
         post_fork.chained = True  # type: ignore[attr-defined]
         for hook in (when_ready, pre_fork, post_fork, on_exit):
             cfg.set(hook.__name__, hook)
+        post_fork.shares = self._shares(cfg)  # type: ignore[attr-defined]
+        if cfg.preload_app and not getattr(self._server.app, "callable", None):
+            # A zygote does it, from the first generation on: the arbiter stays clean.
+            cfg.set("preload_app", False)
         if cfg.reload and (self._active or not cfg.preload_app):
             cfg.set("reload", False)
             self._journal.warning("gunicorn's own reload is switched off, these hooks do its work: remove --reload")
-        if self._active and cfg.preload_app:
-            cfg.set("preload_app", False)
-            self._journal.warning("preload_app cannot be switched on by a reload: restart gunicorn for it")
+
+    @property
+    def _share(self) -> bool:
+        """Whether workers are forked by a zygote, by the configuration of now."""
+        return bool(getattr(self._server.cfg.post_fork, "shares", False))
+
+    def _shares(self, cfg: Any) -> bool:
+        """Whether workers are forked by a zygote."""
+        wanted = self._settings.share == "always" or (self._settings.share == "auto" and bool(cfg.preload_app))
+        if wanted and not subreaper.available():
+            if not self._told_no_share:
+                self._told_no_share = True
+                self._journal.warning("no import is shared on this system: each worker imports by itself")
+            return False
+        return wanted
 
     def start(self) -> None:
         """Take the arbiter over and start the watcher thread."""
@@ -101,8 +122,9 @@ class RollingArbiter:
         server = self._server
         if server.cfg.preload_app:
             self._journal.warning(
-                "preload_app is on, saves are not served: workers are copies of code that was loaded once. "
-                "Remove preload_app (or --preload), or restart gunicorn after a change"
+                "the application was loaded before these hooks, saves are not served: workers are copies of code "
+                "that was loaded once. Import wsgi_reload_hooks.gunicorn_conf in gunicorn's configuration, or remove "
+                "preload_app"
             )
             return
         if getattr(server.cfg, "dirty_workers", 0) and getattr(server.cfg, "dirty_apps", None):
@@ -149,13 +171,39 @@ class RollingArbiter:
         if not self._active:
             their_post_fork(self._server, worker)
             return
+        if self._zygote_side is not None:
+            birth = self._zygote_side.birth()
+            self._move_in(worker, birth, their_post_fork)
+            return
         self._lookout.leave()
+        self._crew.leave_zygotes()
         batch, birth = self._crew.batch(), self._crew.birth
         if batch is not None and batch.gate is not birth.gate:
             # The end of a gate is told by its last holder; this worker has no business there.
             batch.gate.close()
-        side = WorkerSide(self._server, worker, birth, self._lookout.reports, self._files, self._generation)
+        self._move_in(worker, birth, their_post_fork)
+
+    def _move_in(self, worker: Any, birth: Birth, their_post_fork: Callable[[Any, Any], object]) -> None:
+        side = WorkerSide(
+            self._server,
+            worker,
+            birth,
+            self._lookout.reports,
+            self._files,
+            self._generation,
+            self._settings.warmup,
+        )
         side.move_in(their_post_fork)
+
+    def _live(self, way: Any, batch: Batch, changed: Collection[str]) -> NoReturn:
+        """In a zygote."""
+        self._crew.born()
+        self._lookout.leave()
+        self._crew.leave_zygotes()
+        # The end of a gate is told by its last holder; the waiting end comes with the order.
+        batch.gate.close()
+        self._zygote_side = ZygoteSide(self._server, way, self._lookout.reports, self._files, changed, self._generation)
+        self._zygote_side.live()
 
     # -- the step ----------------------------------------------------------------------------------------------
 
@@ -167,7 +215,12 @@ class RollingArbiter:
                 # Whatever we did wrong: the server is worth more than a reload.
                 self._journal.failure("an error in the hooks themselves, the server goes on; please report it", error)
         # Held, not even asked: before 24 a death at this moment would have it fork a worker outside every gate.
-        if not self._held or self._stopping:
+        if self._share and not self._stopping:
+            # Before 24 workers are reaped in a signal handler: not between these two lines.
+            with self._crew.nobody_reaped():
+                self._set = self._server._num_workers = self._crew.alive()
+                self._theirs_manage_workers()
+        elif not self._held or self._stopping:
             self._theirs_manage_workers()
 
     def _step(self, now: float) -> None:
@@ -182,7 +235,7 @@ class RollingArbiter:
             self._lookout.start()
         for member in self._crew.bury():
             self._lookout.reports.forget(member.pid)
-            if member.role is Role.BOOTING:
+            if member.role is Role.BOOTING or (member.role is Role.ZYGOTE and member.batch is not None):
                 self._failed(member, now)
         self._decide(now)
         self._crew.press(now)
@@ -197,6 +250,9 @@ class RollingArbiter:
                 try:
                     if member is not None:
                         self._heard(member, message)
+                    elif self._share:
+                        # A worker may speak before its zygote has told of its birth.
+                        self._unheard.append((pid, message))
                 except (KeyError, TypeError, ValueError) as error:
                     self._journal.debug("not a report of ours, from worker %d: %r", pid, error)
         elif kind == "changed":
@@ -215,15 +271,58 @@ class RollingArbiter:
         if kind == "loaded":
             self._heard_loaded(member, message["path"], message["signature"])
         elif kind == "ready":
+            if member.zygote is not None:
+                self._loaded_all(member)
+                return
             member.ready, member.duck = True, message["duck"]
             if member.batch is None and member.role is Role.BOOTING:
                 self._in_service(member)
+        elif kind == "forked":
+            self._born(member, message["age"], message["worker"])
+        elif kind == "delivered":
+            self._delivered(member, message["ages"])
         elif kind == "refused":
             member.why = Refused(**{**message, "files": tuple(message["files"])})
         elif kind == "recycle":
             member.recycle = True
         elif kind == "assets":
             self._assets.heard(message["folders"], message["since"])
+
+    def _loaded_all(self, member: Member) -> None:
+        """A zygote has loaded: it forks the workers it was made for."""
+        member.loaded_all = True
+        batch = member.batch
+        if batch is None:
+            self._crew.dismiss_zygotes(but=self._crew.zygote())
+        elif batch.of_reload and self._reloader.outdated():
+            # Saved again while it was being loaded: no worker need be forked of it.
+            self._reloader.changed(self._reloader.outdated())
+            self._reloader.wanted = True
+            self._lookout.wake()
+        else:
+            try:
+                self._crew.order(member, batch, batch.size)
+            except OSError as error:
+                self._refuse(_no_room(error), batch)
+
+    def _delivered(self, zygote: Member, ages: Sequence[int]) -> None:
+        complete = self._crew.delivered(zygote, ages)
+        if not self._crew.delivering():
+            # Whoever is not known by now never will be.
+            self._unheard.clear()
+        why, zygote.why = zygote.why, None
+        if not complete and zygote.batch is not None:
+            self._refuse(why or Refused("a new worker could not be forked"), zygote.batch)
+
+    def _born(self, zygote: Member, age: int, pid: int) -> None:
+        self._crew.adopt(zygote, age, pid)
+        waiting, self._unheard = self._unheard, []
+        for other, message in waiting:
+            member = self._crew.get(other)
+            if member is None:
+                self._unheard.append((other, message))
+            else:
+                self._heard(member, message)
 
     def _heard_loaded(self, member: Member, path: str, found: Optional[list[int]]) -> None:
         seen = None if found is None else Signature(*found)
@@ -272,11 +371,11 @@ class RollingArbiter:
         """A worker died before it was ready."""
         why = member.why or self._without_a_word(member)
         if member.batch is not None:
-            self._refuse(why, member.batch)
+            self._refuse(why, member.batch, loaded=member.loaded)
         elif member.page:
             self._retry_at = now + _RETRY
         elif not self._served:
-            self._failed_start(why, member)
+            self._failed_start(why, member.loaded)
         elif self._disk_is_good():
             self._not_replaced(why, member.loaded, now)
 
@@ -299,13 +398,13 @@ class RollingArbiter:
         reason = f"{_DIED} ({member.ended or 'os._exit, a crash, or killed'}){after}"
         return Refused(reason, saved[0] if saved else None, files=tuple(path for path in (last, *saved) if path))
 
-    def _failed_start(self, why: Refused, member: Member) -> None:
+    def _failed_start(self, why: Refused, loaded: dict[str, Digest]) -> None:
         if self._settings.broken_start == "exit":
             from gunicorn.errors import HaltServer
 
-            self._journal.refusal("the application does not load", why)
+            self._journal.refusal(BROKEN, why)
             raise HaltServer("Worker failed to boot.", 3)
-        self._reloader.failed_start(member.loaded)
+        self._reloader.failed_start(loaded)
         news = self._reloader.refused(why)
         self._watch.refused(why, self._reloader.attempt)
         if news:
@@ -331,8 +430,9 @@ class RollingArbiter:
             self._advance(batch, now)
         elif now < self._retry_at:
             return
-        elif self._disk_is_good():
+        elif self._disk_is_good() or self._crew.zygote() is not None:
             self._recycle(now)
+            self._fill_up(now)
         elif self._served and self._target and not self._crew.all(Role.SERVING, Role.BOOTING):
             self._journal.warning("no worker is left that has the application: an error page answers until a repair")
             self._crew.spawn(Birth(page=True), 1)
@@ -384,18 +484,33 @@ class RollingArbiter:
         elif not tired and not retiring:
             self._tell_reloaded(now)
 
+    def _fill_up(self, now: float) -> None:
+        """With a zygote it is ours to keep the number of workers, from the first on."""
+        missing = self._target - len(self._crew.all(Role.SERVING, Role.BOOTING))
+        if self._share and missing > 0 and self._crew.batch() is None:
+            batch = Batch(Gate(), now + self._settings.boot_timeout, frozenset())
+            self._spawn(batch, missing, (), now)
+
     def _spawn(self, batch: Batch, size: int, changed: Iterable[str], now: float) -> None:
-        birth = Birth(gate=batch.gate, changed=frozenset(changed))
+        changed = frozenset(changed)
+        batch.size = size
+        kept = None if batch.of_reload else self._crew.zygote()
         try:
-            self._crew.spawn(birth, size, batch)
+            if kept is not None:
+                self._crew.order(kept, batch, size)
+            elif self._share and size:
+                self._crew.load(batch, lambda way: self._live(way, batch, changed))
+            else:
+                self._crew.spawn(Birth(gate=batch.gate, changed=changed), size, batch)
         except OSError as error:
-            self._refuse(Refused(f"no new worker can be made: {error.strerror}; see the setting surge"), batch)
+            self._refuse(_no_room(error), batch)
         if size == 0:
             self._switch(batch, [], now)
 
     def _advance(self, batch: Batch, now: float) -> None:
         crew = self._crew.of(batch)
         late = [member for member in crew if not member.ready]
+        crew = [member for member in crew if member.zygote is None]
         if not late:
             outdated = self._reloader.outdated() if batch.of_reload else set()
             if outdated:
@@ -422,6 +537,11 @@ class RollingArbiter:
             leaving = old[: len(crew)] if len(crew) < self._target else old
         else:
             leaving = [member for member in old if member.pid in batch.victims]
+        zygote = next((member for member in self._crew.of(batch) if member.zygote is not None), None)
+        if zygote is not None:
+            self._keep(zygote)
+        elif batch.of_reload:
+            self._crew.dismiss_zygotes()
         for member in crew:
             self._in_service(member)
         batch.gate.open(len(crew))
@@ -435,6 +555,16 @@ class RollingArbiter:
             self._asked_at = now if self._reloader.wanted else None
             if len(leaving) == len(old):
                 self._tell_reloaded(now)
+
+    def _keep(self, zygote: Member) -> None:
+        """What it has loaded is in service: it forks whoever is needed from now on."""
+        if not zygote.kept:
+            for path, content in zygote.loaded.items():
+                self._reloader.serves(path, content)
+            self._watch.add(zygote.loaded)
+            zygote.loaded = {}
+        zygote.kept, zygote.batch = True, None
+        self._crew.dismiss_zygotes(but=zygote)
 
     def _proven(self) -> str:
         """The new code is good. The names of what was changed."""
@@ -459,15 +589,27 @@ class RollingArbiter:
             workers = len(self._crew.all(Role.SERVING))
             self._journal.info("reloaded in %.2f s: %s; %d workers", now - since, names, workers)
 
-    def _refuse(self, why: Refused, batch: Optional[Batch] = None, about: str = REFUSED) -> None:
+    def _refuse(
+        self,
+        why: Refused,
+        batch: Optional[Batch] = None,
+        about: str = REFUSED,
+        loaded: Optional[dict[str, Digest]] = None,
+    ) -> None:
         """The new code is no good: send the new workers away, keep the old ones, tell it."""
         now = time.monotonic()
+        loaded = dict(loaded or {})
         if batch is not None:
+            for member in self._crew.of(batch):
+                loaded.update(member.loaded)
             if batch.overdue:
                 why = dataclasses.replace(why, reason=f"{why.reason} within {self._settings.boot_timeout:g} s")
             self._crew.withdraw(batch, now)
         if batch is not None and not batch.of_reload:
-            self._not_replaced(why, (), now)
+            if self._served:
+                self._not_replaced(why, (), now)
+            else:
+                self._failed_start(why, loaded)
             return
         self._restore_configuration()
         self._asked_at = None
@@ -496,8 +638,10 @@ class RollingArbiter:
         """How many workers gunicorn is to keep: it fills up from the disk, so only while the disk is good."""
         extra = self._crew.extra()
         self._held = not self._disk_is_good() or now < self._retry_at
-        self._set = self._server._num_workers = self._crew.alive() if self._held else self._target + extra
-        self._lookout.busy = self._held or extra > 0 or self._rolling is not None
+        alive = self._held or self._share
+        self._set = self._server._num_workers = self._crew.alive() if alive else self._target + extra
+        booting = self._crew.batch() is not None
+        self._lookout.busy = self._held or extra > 0 or booting or self._rolling is not None
 
     def _disk_is_good(self) -> bool:
         """Whether a worker forked now would load what is in service: nothing is pending but configuration."""
@@ -520,3 +664,8 @@ class RollingArbiter:
         self._stopping = True
         self._crew.stop()
         self._theirs_stop(graceful)
+        self._crew.end_zygotes()
+
+
+def _no_room(error: OSError) -> Refused:
+    return Refused(f"no new worker can be made: {error.strerror}; see the setting surge")

@@ -8,17 +8,22 @@ import enum
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn, Optional
 
+from . import subreaper
 from .gate import Gate
+from .native import Native
 from .proof import Refused
 from .scanner import Digest
 from .worker import Birth
+from .zygote import Zygote
 
 _URGED_AGAIN = 0.5
 _KILLED = 2.0
+# How long workers of a zygote that has ended amid a delivery may still be on their way.
+_ORPHANS = 2.0
 _ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
@@ -29,6 +34,7 @@ class Role(enum.Enum):
     SERVING = "serving"
     RETIRING = "retiring"
     WITHDRAWN = "withdrawn"
+    ZYGOTE = "zygote"
 
 
 @dataclasses.dataclass(eq=False)
@@ -42,6 +48,8 @@ class Batch:
     deadline: float
     victims: Optional[frozenset[int]] = None
     overdue: bool = False
+    size: int = 0
+    """How many workers a zygote is to fork for it."""
 
     @property
     def of_reload(self) -> bool:
@@ -61,11 +69,16 @@ class Member:
     ready: bool = False
     duck: bool = False
     page: bool = False
+    zygote: Optional[Zygote] = None
     recycle: bool = False
     urged: int = 0
     terminated: float = 0.0
     why: Optional[Refused] = None
     ended: str = ""
+    loaded_all: bool = False
+    """Of a zygote: it has loaded everything, and forks what is ordered."""
+    kept: bool = False
+    """Of a zygote: what it has loaded is in service."""
     last_loaded: Optional[str] = None
     loaded: dict[str, Digest] = dataclasses.field(default_factory=dict)
 
@@ -76,6 +89,8 @@ class Crew:
     def __init__(self, server: Any) -> None:
         self._server = server
         self._members: dict[int, Member] = {}
+        self._adopts = False
+        self._orphans_until = 0.0
         self._batch: Optional[Batch] = None
         self.birth = Birth()
         """What the worker that is being forked is born with; read in the child."""
@@ -98,8 +113,13 @@ class Crew:
 
     def extra(self) -> int:
         """How many come on top of those who are to serve."""
-        leaving = len(self.all(Role.RETIRING, Role.WITHDRAWN))
-        return leaving + sum(each.batch is not None for each in self._members.values())
+        workers = [each for each in self._members.values() if each.zygote is None]
+        leaving = sum(each.role in (Role.RETIRING, Role.WITHDRAWN) for each in workers)
+        return leaving + sum(each.batch is not None for each in workers)
+
+    def zygote(self) -> Optional[Member]:
+        """The zygote of what is in service, if one is kept and has nothing to do."""
+        return next((each for each in self.all(Role.ZYGOTE) if each.kept and each.batch is None), None)
 
     def alive(self) -> int:
         """How many gunicorn counts at this moment; before 24 that changes at any moment."""
@@ -137,18 +157,35 @@ class Crew:
         """Take out those whom gunicorn has found dead, one by one: what is done about one may concern the next."""
         for pid in list(self._members):
             member = self._members[pid]
-            if member.why is not None and not _exists(pid):
+            if pid in self._server.WORKERS and not _exists(pid):
                 # Before 24, a death in the moment of the fork leaves its entry there for ever.
-                self._server.WORKERS.pop(pid, None)
-            if pid not in self._server.WORKERS:
-                yield self._members.pop(pid)
+                self._exited(self._server.WORKERS.pop(pid))
+            if pid not in self._server.WORKERS and (member.zygote is None or not _exists(pid)):
+                del self._members[pid]
+                if member.zygote is not None:
+                    self._bury_zygote(member.zygote)
+                yield member
+
+    def _bury_zygote(self, zygote: Zygote) -> None:
+        if zygote.delivering:
+            self._orphans_until = time.monotonic() + _ORPHANS
+        zygote.close()
+
+    @contextlib.contextmanager
+    def nobody_reaped(self) -> Iterator[None]:
+        """While it lasts, no worker is found dead."""
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def note_ends(self) -> None:
         """How those ended who were not ready yet: to be called just before gunicorn takes their exit status away."""
         if not hasattr(os, "waitid"):
             return
         for member in list(self._members.values()):
-            if member.role is Role.BOOTING:
+            if member.role in (Role.BOOTING, Role.ZYGOTE):
                 with contextlib.suppress(ChildProcessError):
                     end = os.waitid(os.P_PID, member.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                     if end is not None:
@@ -176,6 +213,88 @@ class Crew:
             if control is not None and os.getpid() == server.pid:
                 server._start_control_server()
 
+    def load(self, batch: Batch, live: Callable[[Any], NoReturn]) -> None:
+        """Fork a zygote, which loads for *batch*. In the child *live* runs. Raises OSError."""
+        server = self._server
+        control = getattr(server, "_control_server", None)
+        # Linux before 4.11 tells this to children that are forked from now on, and to no others.
+        self._adopt(True)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ORDERS)
+        try:
+            if control is not None:
+                server._stop_control_server()
+            zygote = Zygote(server, live)
+        finally:
+            if control is not None and os.getpid() == server.pid:
+                server._start_control_server()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self._members[zygote.pid] = Member(
+            zygote.pid, 0, time.monotonic(), role=Role.ZYGOTE, batch=batch, zygote=zygote
+        )
+
+    def order(self, member: Member, batch: Batch, count: int) -> None:
+        """Have the zygote *member* fork *count* workers for *batch*. Raises OSError."""
+        assert member.zygote is not None
+        member.batch, member.ready, member.why = batch, False, None
+        self._adopt(True)
+        member.zygote.order(count, batch.gate)
+
+    def _adopt(self, orphans: bool) -> None:
+        """Only while there may be some: whatever else workers leave behind is init's."""
+        if orphans is not self._adopts:
+            self._adopts = orphans
+            subreaper.adopt(orphans)
+
+    def delivering(self) -> bool:
+        """Whether a zygote forks workers now."""
+        return any(each.zygote is not None and each.zygote.delivering for each in self._members.values())
+
+    def adopt(self, member: Member, age: int, pid: int) -> None:
+        """The worker *pid* was forked by the zygote *member*."""
+        worker = None if member.zygote is None else member.zygote.born(age, pid)
+        if worker is None:
+            return
+        self._members[pid] = born = Member(pid, age, time.monotonic(), batch=member.batch)
+        with self.nobody_reaped():
+            lives = _exists(pid)
+            if lives:
+                self._server.WORKERS[pid] = worker
+        stats = getattr(self._server, "_stats", None)
+        if isinstance(stats, dict) and "workers_spawned" in stats:
+            stats["workers_spawned"] += 1
+        if not lives:
+            self._exited(worker)
+        elif member.batch is None:
+            self._withdraw(born)
+
+    def _exited(self, worker: Any) -> None:
+        """What gunicorn does when it finds a worker dead; this one was dead before it was known."""
+        worker.tmp.close()
+        try:
+            self._server.cfg.child_exit(self._server, worker)
+        except Exception:
+            self._server.log.exception("Exception in child_exit")
+
+    def delivered(self, member: Member, ages: Sequence[int]) -> bool:
+        """The zygote *member* has forked whom it could of these *ages*. Whether that was all of them."""
+        assert member.zygote is not None
+        lost = member.zygote.delivered(ages)
+        member.ready = not member.zygote.delivering
+        return not lost
+
+    def dismiss_zygotes(self, but: Optional[Member] = None) -> None:
+        """Nobody orders workers any more, of any zygote *but* this one."""
+        for each in self.all(Role.ZYGOTE):
+            if each is not but and each.batch is None:
+                each.kept = False
+                self._withdraw(each)
+
+    def leave_zygotes(self) -> None:
+        """In a process that the arbiter has forked: they are none of its business."""
+        for each in self._members.values():
+            if each.zygote is not None:
+                each.zygote.close()
+
     def withdraw(self, batch: Batch, now: float) -> None:
         """Send the members of *batch* away; none of them has served anybody."""
         for member in self.of(batch):
@@ -200,6 +319,7 @@ class Crew:
 
     def press(self, now: float) -> None:
         """Signal once more those who should be gone by now."""
+        self._adopt(self.delivering() or now < self._orphans_until)
         for member in self.all(Role.WITHDRAWN):
             waited = now - member.since
             if waited > _KILLED:
@@ -224,11 +344,33 @@ class Crew:
         for member in self.all(Role.BOOTING, Role.WITHDRAWN):
             if not member.ready:
                 self.urge(member)
+        for member in self._members.values():
+            if member.zygote is not None:
+                self.urge(member)
         if batch is not None:
             batch.gate.close()
 
-    def _withdraw(self, member: Member, now: float) -> None:
+    def end_zygotes(self) -> None:
+        """The server has stopped: gunicorn knows nothing of them, so one that hangs would outlive it."""
+        for member in list(self._members.values()):
+            if member.zygote is not None:
+                with contextlib.suppress(OSError):
+                    os.kill(member.pid, signal.SIGKILL)
+                    Native().waitpid(member.pid, 0)
+                member.zygote.close()
+
+    def _withdraw(self, member: Member, now: float = 0.0) -> None:
+        if member.kept:
+            # A zygote, which has others to fork.
+            member.batch = None
+            return
+        now = now or time.monotonic()
         member.role, member.batch, member.since, member.urged = Role.WITHDRAWN, None, now, 0
+        if member.loaded_all and member.zygote is not None:
+            # In peace: whom it has begun to fork has to be told of.
+            member.urged = 1
+            member.zygote.dismiss()
+            return
         self.urge(member)
 
     def _terminate(self, member: Member, now: float) -> None:

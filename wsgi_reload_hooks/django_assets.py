@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from .files import locale_folders
 from .generation import KINDS, TEMPLATES, TRANSLATIONS, Generation, differing
@@ -33,24 +33,38 @@ Folders = dict[str, list[str]]
 Tell = Callable[[str, BaseException], object]
 
 
+class Memory(NamedTuple):
+    """From when on a process may remember something: seconds since the epoch, and the generation of that moment."""
+
+    since: float
+    seen: bytes
+
+
 class DjangoAssets:
     """Takes part in each request of Django's, once `connect` has found it. To be made before the application is loaded.
 
     *report* is called with the folders that are *ours*, by kind, whenever there are others, in the thread of a request.
-    *tell* is called with a line and what was raised where something cannot be reset.
+    *tell* is called with a line and what was raised where something cannot be reset. *memory*: of the process that has
+    loaded the application, where that is another one (a zygote).
     """
 
     def __init__(
-        self, generation: Generation, ours: Callable[[str], bool], report: Callable[[Folders], object], tell: Tell
+        self,
+        generation: Generation,
+        ours: Callable[[str], bool],
+        report: Callable[[Folders], object],
+        tell: Tell,
+        memory: Optional[Memory] = None,
     ) -> None:
-        self.since = time.time()
+        memory = memory or Memory(time.time(), generation.now())
+        self.since = memory.since
         """All that Django remembers it has read after that (seconds since the epoch)."""
         self._generation = generation
         self._ours = ours
         self._report = report
         self._tell_anew = tell
         self._told: set[str] = set()
-        self._seen = generation.now()
+        self._seen = memory.seen
         self._connected = False
         self._again_at = 0.0
         self._again: set[str] = set()

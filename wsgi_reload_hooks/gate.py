@@ -14,6 +14,19 @@ class Gate:
     def __init__(self) -> None:
         self._exit, self._key = os.pipe()
         os.set_blocking(self._exit, False)
+        self._born_of = 0
+
+    @classmethod
+    def of_exit(cls, number: int) -> Gate:
+        """The gate whose waiting end was handed on as *number*."""
+        gate = cls.__new__(cls)
+        gate._exit, gate._key, gate._born_of = number, -1, 0
+        return gate
+
+    @property
+    def exit(self) -> int:
+        """The descriptor of the waiting end."""
+        return self._exit
 
     def open(self, count: int) -> None:
         """Let *count* workers in (the master)."""
@@ -29,7 +42,10 @@ class Gate:
 
     def enter(self) -> None:
         """To be called first in a worker: it keeps the waiting end only."""
-        os.close(self._key)
+        # A midwife ends as soon as it has forked us; then the arbiter is our parent.
+        self._born_of = os.getppid()
+        if self._key >= 0:
+            os.close(self._key)
         self._key = -1
 
     def wait(self, worker: Any) -> bool:
@@ -54,7 +70,7 @@ class Gate:
             passed: Optional[bool] = bool(os.read(self._exit, 1))
         except BlockingIOError:
             passed = None
-        if passed is None and worker.alive and os.getppid() == worker.ppid:
+        if passed is None and worker.alive and os.getppid() in (worker.ppid, self._born_of):
             worker.notify()
             return None
         self.close()

@@ -12,7 +12,7 @@ PREFIX = "reload hooks: "
 # What a refusal is about, the same under every server.
 REFUSED = "refused, still serving the previous version"
 BROKEN = "the application does not load"
-BROKEN_START = f"{BROKEN}, waiting for its repair"
+BROKEN_START = "the application does not load, waiting for its repair"
 NOT_REPLACED = "a worker could not be replaced, trying again every 5 s"
 _NAMES_TOLD = 3
 

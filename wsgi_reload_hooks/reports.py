@@ -10,6 +10,8 @@ import threading
 from collections import deque
 from typing import Any, Optional
 
+from .native import Native
+
 try:
     import fcntl
 except ImportError:  # pragma: no cover
@@ -80,9 +82,15 @@ class Reports:
         """That worker is gone: drop what it began to say."""
         self._parts.pop(pid, None)
 
+    def leave(self) -> None:
+        """In a process that only writes: whether anybody reads is told by the last reader."""
+        if self.reader >= 0:
+            os.close(self.reader)
+        self.reader = -1
+
     def close(self) -> None:
         """Close both ends."""
-        os.close(self.reader)
+        self.leave()
         os.close(self.writer)
 
 
@@ -137,3 +145,10 @@ class Sender:
                 except OSError:
                     self._backlog.clear()
                     return
+
+    def drain(self) -> None:
+        """Send what was kept, all of it: wait where there is no room."""
+        self.flush()
+        while self._backlog:
+            Native().select([], [self._fd], [], 1.0)
+            self.flush()

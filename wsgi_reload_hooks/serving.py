@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn, Optional
 
+from . import frameworks
 from .child import GATE_AT, LISTENING_FROM
 from .files import Files
 from .native import Native
@@ -26,6 +27,7 @@ from .proof import Refused
 from .reports import Sender
 from .settings import Settings
 from .supervised import sender
+from .warmup import Failed, warm_up
 from .web import Unfit, WebServer, make_server
 
 _NAMES = ("application", "app")
@@ -79,6 +81,8 @@ class Serving:
             raise Unfit(
                 f"{self._app} cannot be called with environ and start_response: name the application, not what makes it"
             )
+        frameworks.finish()
+        warm_up(found, self._settings.warmup)
         return found
 
     def _watch(self, began: float) -> None:
@@ -91,7 +95,7 @@ class Serving:
         self._say(Refused.from_stack(f"it did not load within {limit:g} s", stack, self._files.ours))
 
     def _refuse(self, error: BaseException) -> NoReturn:
-        if isinstance(error, Unfit):
+        if isinstance(error, (Unfit, Failed)):
             module = sys.modules.get(self._app.partition(":")[0])
             path = getattr(module, "__file__", None)
             self._say(Refused(str(error), path, files=(path,) if path else ()))

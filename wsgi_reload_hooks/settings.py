@@ -98,6 +98,19 @@ class Settings:
         _SECONDS,
         minimum=0.01,
     )
+    warmup: tuple[str, ...] = _setting(
+        (),
+        "paths, or URLs where the host matters, that new code has to answer before it is let in: an exception, or a "
+        "status of 500 or above, refuses it",
+        "paths or URLs; a comma between them in the environment",
+    )
+    share: str = _setting(
+        "auto",
+        "gunicorn: import the application once, in a process that forks all workers (Linux); `auto`: where preload_app "
+        "is on",
+        "auto, always or never",
+        choices=("auto", "always", "never"),
+    )
     rehearse: bool = _setting(
         True,
         "uWSGI, run: import new code once in a fresh interpreter before it is let in; off: it is only compiled",

@@ -46,17 +46,21 @@ class Stage:
         from wsgi_reload_hooks.proof import Refused
         from wsgi_reload_hooks.scanner import known_signature
         from wsgi_reload_hooks.settings import Settings
+        from wsgi_reload_hooks.warmup import Failed, warm_up
 
         self._plan = plan
         self._pid = os.getpid()
         self._thread = _thread.get_ident()
         self._last = ""
         self._finish = finish
+        self._apps: list[Any] = []
+        self._warm_up, self._failed = warm_up, Failed
         self._refused = Refused
         self._signature = known_signature
         try:
             os.chdir(plan["folder"])
-            self._files = Files(Settings.load(plan["root"]), plan["root"])
+            self._settings = Settings.load(plan["root"])
+            self._files = Files(self._settings, plan["root"])
         except (OSError, ValueError) as error:
             # Nothing that a live process could start with either.
             self._verdict(Refused(str(error)))
@@ -90,6 +94,12 @@ class Stage:
             for target in self._plan["targets"]:
                 self._load(target)
             self._finish()
+            # Where there are several, nobody knows which of them the paths are for.
+            if len(self._apps) == 1:
+                self._warm_up(self._apps[0], self._settings.warmup)
+        except self._failed as error:
+            path = self._last or None
+            self._verdict(self._refused(str(error), path, None, "", (path,) if path else ()))
         except Unfit as error:
             self._verdict(self._refused(str(error), error.path, None, "", (error.path,) if error.path else ()))
         except BaseException as error:
@@ -104,6 +114,7 @@ class Stage:
         what, where = _LOADERS[target["kind"]](target)
         if not isinstance(what, dict):
             _check(what, target["name"], where)
+            self._apps.append(what)
         elif target["table"] or target["attribute"]:
             self._check_callables(target, what, where)
 
@@ -124,9 +135,12 @@ class Stage:
         name = target["attribute"]
         if names.get(name) is None:
             raise Unfit(f"{where} has no callable {name!r}", path)
-        _check(names[name], repr(name), where, path)
+        found = names[name]
+        _check(found, repr(name), where, path)
         if target["call"]:
-            _check(names[name](), f"{name}()", where, path)
+            found = found()
+            _check(found, f"{name}()", where, path)
+        self._apps.append(found)
 
     def _ours(self, path: str) -> bool:
         return os.path.exists(path) and self._files.ours(os.path.abspath(path))

@@ -10,12 +10,12 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from types import FrameType
 from typing import Any, NoReturn, Optional
 
 from . import frameworks
-from .django_assets import DjangoAssets, Folders
+from .django_assets import DjangoAssets, Folders, Memory
 from .files import Files, loaded_files, under
 from .gate import Gate
 from .generation import Generation
@@ -25,6 +25,7 @@ from .lameduck import LameDuck, UvicornDuck, closing, is_asgi, is_uvicorn, lame_
 from .proof import Refused
 from .reports import Reports, Sender
 from .scanner import Signature, signature
+from .warmup import Failed, warm_up, warm_up_asgi
 
 App = Callable[..., Awaitable[None]]
 _UNAVAILABLE = b"This application could not be loaded. Its server's log says why.\n"
@@ -35,32 +36,45 @@ class Birth:
     """What a worker is born with, decided in the arbiter before it forks.
 
     *changed*: files whose byte code is not to be believed. *page*: it serves an error page and no application.
+    *reported*: files that it was born with, which were told of; *memory*: from when on it may remember others.
     """
 
     gate: Optional[Gate] = None
     changed: Collection[str] = ()
     page: bool = False
     reuse_port: bool = False
+    reported: Mapping[str, Optional[Signature]] = dataclasses.field(default_factory=dict)
+    memory: Optional[Memory] = None
 
 
 class WorkerSide:
     """The hooks in one worker process, from its `post_fork` on."""
 
     def __init__(
-        self, server: Any, worker: Any, birth: Birth, reports: Reports, files: Files, generation: Generation
+        self,
+        server: Any,
+        worker: Any,
+        birth: Birth,
+        reports: Reports,
+        files: Files,
+        generation: Generation,
+        warmup: Collection[str] = (),
     ) -> None:
         self._server = server
+        self._warmup = () if birth.page else warmup
         self._worker = worker
         self._birth = birth
         self._files = files
-        os.close(reports.reader)
+        reports.leave()
         self._sender = Sender(reports.writer, os.getpid())
-        self._django = DjangoAssets(generation, files.ours, self._remembers, Journal(worker.log, files).failure)
-        self._reported: dict[str, Optional[Signature]] = {}
+        failure = Journal(worker.log, files).failure
+        self._django = DjangoAssets(generation, files.ours, self._remembers, failure, birth.memory)
+        self._reported = dict(birth.reported)
         self._ready = False
         self._leaving = False
         self._duck: Optional[LameDuck] = lame_duck(worker)
-        self._lame = self._ordered = False
+        self._lame = self._ordered = self._warming = False
+        self._state: Optional[Mapping[str, Any]] = None
         self._notify = worker.notify
         self._init_process = worker.init_process
         self._run = worker.run
@@ -97,11 +111,29 @@ class WorkerSide:
             if _is_asgi3(self._worker.asgi):
                 self._worker.asgi = self._guarded(self._worker.asgi, required)
             self._gate_loop(self._worker.loop)
-        elif not self._pass_gate():
-            return
+        else:
+            self._warm_up()
+            if not self._pass_gate():
+                return
         self._hear_the_order()
         if self._worker.alive:
             self._run()
+
+    def _warm_up(self) -> None:
+        tornado = sys.modules.get("tornado.web")
+        if tornado is None or not isinstance(self._worker.wsgi, tornado.Application):
+            self._warming = bool(self._warmup)
+            warm_up(self._worker.wsgi, self._warmup)
+            self._warming = False
+
+    async def _warm_up_asgi(self) -> None:
+        app = self._worker.asgi if hasattr(self._worker, "asgi") else self._worker.wsgi
+        self._warming = bool(self._warmup)
+        try:
+            await warm_up_asgi(app, self._warmup, self._state)
+        except Exception as error:
+            self._leave(self._why(error))
+        self._warming = False
 
     def _hear_the_order(self) -> None:
         """Remember an order to leave from now on: tornado's `run` begins by declaring itself alive."""
@@ -136,11 +168,15 @@ class WorkerSide:
 
     def _refuse(self, error: BaseException) -> NoReturn:
         """Tell the arbiter and end quietly: with status 0 gunicorn has nothing to add."""
-        why = Refused.from_exception(error, _hidden_folders(), self._files.ours)
-        if why.path is None:
-            why = dataclasses.replace(why, path=self._app_file())
-        self._report_refusal(why)
+        self._report_refusal(self._why(error))
         sys.exit(0)
+
+    def _why(self, error: BaseException) -> Refused:
+        if isinstance(error, Failed):
+            path = self._app_file()
+            return Refused(str(error), path, files=(path,) if path else ())
+        why = Refused.from_exception(error, hidden_folders(), self._files.ours)
+        return why if why.path is not None else dataclasses.replace(why, path=self._app_file())
 
     def _report_refusal(self, why: Refused) -> None:
         self._leaving = True
@@ -212,8 +248,9 @@ class WorkerSide:
         elif not self._ready:
             if self._leaving:
                 os._exit(0)
-            stack = [each for each in traceback.extract_stack(frame) if not _hidden(each.filename)]
-            self._report_refusal(Refused.from_stack("its import did not end", stack, self._files.ours))
+            stack = [each for each in traceback.extract_stack(frame) if not is_hidden(each.filename)]
+            what = f"the warm-up ({', '.join(self._warmup)})" if self._warming else "its import"
+            self._report_refusal(Refused.from_stack(f"{what} did not end", stack, self._files.ours))
             sys.exit(0)
 
     def _hold_max_requests(self) -> None:
@@ -253,6 +290,8 @@ class WorkerSide:
     async def _lifespan(self, app: App, required: bool, scope: Any, receive: Any, send: Any) -> None:
         import asyncio
 
+        # The application fills it while it starts.
+        self._state = scope.get("state")
         if isinstance(self._duck, UvicornDuck):
             self._gate_loop(asyncio.get_running_loop())
 
@@ -265,7 +304,7 @@ class WorkerSide:
             await app(scope, receive, send_checked)
         except Exception as error:
             if required and not self._ready:
-                self._leave(Refused.from_exception(error, _hidden_folders(), self._files.ours))
+                self._leave(Refused.from_exception(error, hidden_folders(), self._files.ours))
             raise
 
     def _gate_loop(self, loop: Any) -> None:
@@ -274,6 +313,7 @@ class WorkerSide:
 
         async def gated(*arguments: Any, **options: Any) -> Any:
             if not self._ready:
+                await self._warm_up_asgi()
                 self._arrive()
                 if self._birth.gate is not None and not await self._birth.gate.wait_async(self._worker):
                     raise SystemExit(0)
@@ -370,7 +410,7 @@ def _from_text(message: str) -> Refused:
     )
 
 
-def _hidden_folders() -> list[str]:
+def hidden_folders() -> list[str]:
     """Whose frames are left out of a traceback: gunicorn's, importlib's, ours."""
     import gunicorn
 
@@ -378,8 +418,8 @@ def _hidden_folders() -> list[str]:
     return [os.path.dirname(os.path.abspath(each)) for each in modules if each]
 
 
-def _hidden(filename: str) -> bool:
-    return filename.startswith("<") or any(under(filename, folder) for folder in _hidden_folders())
+def is_hidden(filename: str) -> bool:
+    return filename.startswith("<") or any(under(filename, folder) for folder in hidden_folders())
 
 
 def _wsgi_page(environ: Any, start_response: Any) -> list[bytes]:

@@ -207,8 +207,8 @@ class Server:
         return processes.marked(self._mark)
 
     def workers(self) -> list[int]:
-        """The living children of the master, but for what listens for events."""
-        return [pid for pid in processes.children(self.pid) if not processes.is_listener(pid)]
+        """The living children of the master, but for what listens for events and what forks workers."""
+        return [pid for pid in processes.children(self.pid) if not processes.is_helper(pid)]
 
     def ask(self, path: str = "/", timeout: float = LIMIT) -> tuple[int, str]:
         """Status and text of one request on a connection of its own."""

@@ -13,7 +13,8 @@ RELOADED = OURS + r"reloaded in (?P<seconds>[\d.]+) s: (?P<what>.*); (?P<workers
 REFUSED = OURS + r"refused, still serving the previous version: (?P<why>.*)"
 WAITING_FOR_REPAIR = OURS + r"the application does not load, waiting for its repair: (?P<why>.*)"
 CONFIGURATION_REFUSED = OURS + r"configuration refused, still running with the previous one: (?P<why>.*)"
-PRELOAD = OURS + r"preload_app is on"
+PRELOADED = OURS + r"the application was loaded before these hooks"
+NOT_SHARED = OURS + r"no import is shared on this system"
 
 SENT = OURS + r"(?P<signal>\w+) sent to (?P<pid>\d+) \((?P<name>.+?)\): (?P<what>.*)"
 NOT_YET = OURS + r"nothing sent yet: (?P<why>.*)"

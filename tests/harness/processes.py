@@ -46,6 +46,11 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
+def is_helper(pid: int) -> bool:
+    """Whether it is what listens for events, or a zygote: no worker."""
+    return is_listener(pid) or is_zygote(pid)
+
+
 def is_listener(pid: int) -> bool:
     """Whether it is what listens for events: no worker."""
     return b"/ear.py\0" in command_line(pid)
@@ -86,6 +91,14 @@ def group(pid: int) -> int:
         return os.getpgid(pid)
     except ProcessLookupError:
         return 0
+
+
+def is_zygote(pid: int) -> bool:
+    """Whether it is what forks gunicorn's workers."""
+    try:
+        return (PROC / str(pid) / "comm").read_bytes() == b"gunicorn zygote\n"
+    except OSError:
+        return False
 
 
 def marked(mark: str) -> list[int]:

@@ -638,7 +638,6 @@ def test_in_the_background_of_a_script(tmp_path: Path) -> None:
     [
         (("KILL_AFTER", "soon"), 2, "wsgi-reload: setting kill_after = 'soon' (from WSGI_RELOAD_KILL_AFTER): must be "),
         (("NOSUCH", "1"), 2, "wsgi-reload: unknown setting 'nosuch'"),
-        (("ENABLED", "false"), 2, "wsgi-reload: the setting enabled is off"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, setting: tuple[str, str], status: int, text: str) -> None:
@@ -647,6 +646,18 @@ def test_wrong_settings(tmp_path: Path, setting: tuple[str, str], status: int, t
     with Script(tmp_path, "true", environment={f"WSGI_RELOAD_{name}": value}) as script:
         assert script.ends() == status
         assert script.log.startswith(text) and script.log.count("\n") == 1
+
+
+def test_switched_off(tmp_path: Path) -> None:
+    """With enabled off the program takes our place, as if it had been started by hand."""
+    off = {"WSGI_RELOAD_ENABLED": "false"}
+    code = "import os, sys; print(os.getpid(), os.environ.get('WSGI_SUPERVISED')); sys.exit(7)"
+    with Script(tmp_path, PYTHON, "-c", code, environment=off) as script:
+        assert script.ends() == 7
+        assert script.log == f"{script.pid} None\n"
+    with Script(tmp_path, "true", options=["--listen", "0"], environment=off) as script:
+        assert script.ends() == 2
+        assert script.log.startswith("wsgi-reload: the setting enabled is off") and script.log.count("\n") == 1
 
 
 def test_without_rehearsal(tmp_path: Path) -> None:

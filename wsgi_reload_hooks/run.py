@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from .console import USAGE, Console, Failure
-from .scripts import supervise
+from .scripts import runnable, supervise
 from .settings import Settings
 from .supervisor import die_of
 
@@ -59,7 +59,10 @@ def main(options: argparse.Namespace) -> int:
     if options.watch:
         settings = Settings.load(extra_files=(*settings.extra_files, *options.watch))
     if not settings.enabled:
-        raise Failure("the setting enabled is off: there is nothing to do here; run the program as it is", USAGE)
+        if options.listen is not None:
+            raise Failure("the setting enabled is off, and the program cannot do without --listen", USAGE)
+        # As if we were not there.
+        os.execv(runnable(command[0]), command)
     status = supervise(
         command, os.environ, settings, app=options.app, listen=options.listen, console=Console(options.verbose)
     )

@@ -99,7 +99,7 @@ def test_installed_script() -> None:
         (["run", "--nosuch", "--", "true"], 2, "unrecognized arguments: --nosuch; see wsgi-reload"),
         (["run", "--watch"], 2, "argument --watch: expected one argument; see wsgi-reload run --help"),
         (["run", "--wat", "*.py", "--", "true"], 2, "--wat"),
-        (["run", "--app", "a b", "true"], 1, "'a b' names no application"),
+        (["run", "--app", "a b", "true"], 2, "'a b' names no application"),
         (["run", "nosuch"], 127, "nosuch: there is no such program"),
         (["run", "./nosuch"], 127, "./nosuch: there is no such program"),
         (["run", ""], 127, ": there is no such program"),

@@ -12,12 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from edits import LONG_AGO, PACKAGE_ROOT, date
-from harness import Hup, LittleServer, Project, holds, patterns, processes, wait_until
+from harness import PACKAGE, Hup, LittleServer, Project, holds, patterns, processes, wait_until
 
 from wsgi_reload_hooks import Settings, cli, hup
 from wsgi_reload_hooks.console import Console
@@ -341,6 +341,12 @@ def public() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+def our_package(public: Path) -> dict[str, str]:
+    """An environment in which every user finds our package: not in ours where that lives in root's home."""
+    shutil.copytree(PACKAGE, public / "lib" / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return {"PYTHONPATH": str(public / "lib")}
+
+
 def python_of(user: str) -> str:
     """An interpreter that *user* may run: not ours where that lives in root's home."""
     code = "import sys; sys.exit(sys.version_info < (3, 9))"
@@ -360,7 +366,7 @@ def test_somebody_elses_server(server: LittleServer, public: Path) -> None:
     project.release()
     pidfile = public / "server.pid"
     pidfile.write_text(str(server.pid))
-    with AsNobody(project, pidfile) as watcher:
+    with AsNobody(project, pidfile, environment=our_package(public)) as watcher:
         project.release()
         watcher.wait_for_log(patterns.NOT_YET + f"{server.pid} is not ours to signal")
         pidfile.chmod(0)
@@ -371,8 +377,8 @@ def test_somebody_elses_server(server: LittleServer, public: Path) -> None:
 class AsNobody(Hup):
     """Run by an ordinary user."""
 
-    def __init__(self, project: Project, *options: str | Path) -> None:
-        super().__init__(project, *options, run_as="nobody")
+    def __init__(self, project: Project, *options: str | Path, environment: Mapping[str, str]) -> None:
+        super().__init__(project, *options, run_as="nobody", environment=environment)
         self._command[0] = python_of("nobody")
 
 
@@ -384,10 +390,10 @@ def test_code_is_tried_without_the_rights_of_root(public: Path) -> None:
     (public / "notes").write_text("")
     (public / "notes").chmod(0o666)
     note = f"open({str(public / 'notes')!r}, 'a').write('%s %s\\n' % (os.getresuid(), os.getgroups()))"
-    python = python_of("nobody")
+    options = ["server.pid", "--app", "app:app", "--user", "nobody", "--python", python_of("nobody")]
     with (
         LittleServer(project.root) as server,
-        Hup(project, "server.pid", "--app", "app:app", "--user", "nobody", "--python", python) as watcher,
+        Hup(project, *options, environment=our_package(public)) as watcher,
     ):
         project.release(top=note)
         watcher.wait_sent(1)

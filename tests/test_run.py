@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from edits import PACKAGE_ROOT, save, save_atomically
 from harness import Script, holds, processes, wait_until
-from harness.script import BROKEN_START, ENDED, REFUSED, RESTARTED, RUN, TAKEN_BACK, WATCHING
+from harness.script import BROKEN_START, ENDED, OURS, REFUSED, RESTARTED, RUN, TAKEN_BACK, WATCHING
 
 PYTHON = sys.executable
 STAY = "import time\nprint({version!r}, flush=True)\nwhile True:\n    time.sleep(0.05)\n"
@@ -252,7 +252,8 @@ def test_a_broken_start(tmp_path: Path, setting: str) -> None:
     """What does not even compile at the very start waits for its repair, or ends with 1 (broken_start = exit)."""
     path = save(tmp_path / "app.py", "def f(:\n")
     with Script(tmp_path, "app.py", environment={"WSGI_RELOAD_BROKEN_START": setting}) as script:
-        assert script.said(BROKEN_START).startswith("app.py, line 1: SyntaxError")
+        line = BROKEN_START if setting == "wait" else OURS + r"the application does not load: (?P<why>.*)"
+        assert script.said(line).startswith("app.py, line 1: SyntaxError")
         if setting == "exit":
             assert script.ends() == 1
         else:

@@ -27,7 +27,7 @@ from .imports import forget_bytecode
 from .journal import REFUSED, Journal
 from .pidfile import PidFile, Process, Unfit
 from .proof import Refused, compile_sources
-from .rehearsal import Outcome, Plan, Rehearsal, Target
+from .rehearsal import STAGE, Outcome, Plan, Rehearsal, Target
 from .reloader import Reloader, State
 from .scanner import Digests, Folder, Scanner, Signature, known_signature
 from .settings import Settings
@@ -45,7 +45,11 @@ _LOOK_SOON = 0.05
 _PASSES_WITHIN = 1.0
 # What the system tells of times is that coarse.
 _COARSE = 0.1
-_ASK = "import json, sys; print(); print(json.dumps([sys.version_info[:2], [each for each in sys.path if each]]))"
+_ASK = """\
+import json, os, sys
+print()
+print(json.dumps([sys.version_info[:2], [each for each in sys.path if each], os.access(sys.argv[1], os.R_OK)]))
+"""
 # posix_spawn gives no rights away, so that is done by a word of Python before the server's.
 _GIVE_RIGHTS_AWAY = """\
 import os, sys
@@ -146,14 +150,14 @@ class Trial:
         """What the interpreter has on ``sys.path`` by itself when it is started there."""
         try:
             answer = subprocess.run(
-                [*self._command(), "-c", _ASK],
+                [*self._command(), "-c", _ASK, STAGE],
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=_ANSWER_AT_MOST,
                 check=False,
             )
-            version, path = json.loads(answer.stdout.splitlines()[-1])
+            version, path, readable = json.loads(answer.stdout.splitlines()[-1])
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Failure(f"{self._python}: cannot be run: {error}", USAGE) from None
         except (ValueError, IndexError):
@@ -163,6 +167,10 @@ class Trial:
             ) from None
         if tuple(version) < _OLDEST:
             raise Failure(f"{self._python}: is Python {version[0]}.{version[1]}; to try code, 3.9 is needed", USAGE)
+        if not readable:
+            raise Failure(
+                f"{STAGE} cannot be read with the rights of --user: install this where they are enough", USAGE
+            )
         return tuple(path)
 
 

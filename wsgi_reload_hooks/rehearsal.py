@@ -24,8 +24,10 @@ from .scanner import Signature
 FLAG = "WSGI_REHEARSAL"
 """Name of the environment variable that tells an application that it is only being tried."""
 
-_STAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stage.py")
-_MACHINERY = (f'  File "{os.path.join(os.path.dirname(_STAGE), "")}', '  File "<frozen importlib')
+STAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stage.py")
+"""The program of the other side: whoever tries code has to be able to read it."""
+
+_MACHINERY = (f'  File "{os.path.join(os.path.dirname(STAGE), "")}', '  File "<frozen importlib')
 # The other side tells by itself where it hangs. It cannot while code in C keeps the interpreter's lock.
 _GRACE = 0.5
 _TAIL = 8192
@@ -225,7 +227,7 @@ class _Child:
                 held.append(reading)
                 output = self._output.fileno()
                 places = ((output, 1), (output, 2), (plan.fileno(), 3), (self._told.fileno(), 4), (reading, 5))
-                self._pid = native.spawn([*command, _STAGE], environ, places)
+                self._pid = native.spawn([*command, STAGE], environ, places)
             except BaseException:
                 self._close()
                 raise

@@ -178,6 +178,54 @@ def test_saved_between_its_import_and_our_hearing_of_it(tmp_path: Path) -> None:
         script.said("serving v2")
 
 
+def test_a_renamed_module(tmp_path: Path) -> None:
+    """A module that gets another name, and its import with it, is a good save."""
+    part = guarded(tmp_path)
+    with Script(tmp_path, "app.py") as script:
+        script.quiet()
+        save(tmp_path / "piece.py", part.read_text())
+        part.unlink()
+        save_atomically(tmp_path / "app.py", (tmp_path / "app.py").read_text().replace("part", "piece"))
+        script.said(RESTARTED)
+        script.wait_for_trials()
+        save(tmp_path / "piece.py", "1 / 0\n")
+        assert script.said(REFUSED).startswith("piece.py, line 1: ZeroDivisionError")
+
+
+def test_a_script_by_any_name(tmp_path: Path) -> None:
+    """A script without a suffix that imports nothing is watched as well."""
+    tool = save(tmp_path / "tool", stay("v1"))
+    with Script(tmp_path, PYTHON, "tool") as script:
+        script.said("v1")
+        script.said(WATCHING)
+        save(tool, stay("v2"))
+        script.said("v2")
+
+
+def test_what_a_program_makes_runs_and_removes(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Temporary scripts and modules of the program's own are no saves when they are gone."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    save(
+        tmp_path / "app.py",
+        f"""
+import os, subprocess, sys, time
+for number in range(3):
+    name = os.path.join({str(elsewhere)!r}, f"made{{number}}.py")
+    with open(name, "w") as file:
+        file.write("import json")
+    subprocess.run([sys.executable, name], check=True)
+    time.sleep(0.3)
+    os.unlink(name)
+print("v1")
+time.sleep(100)
+""",
+    )
+    with Script(tmp_path, "app.py") as script:
+        script.said("v1")
+        script.said(WATCHING)
+        holds(lambda: script.count("v1") == 1 and script.count(RESTARTED) == 0, "it runs on")
+
+
 def test_a_lazy_import_is_watched(tmp_path: Path) -> None:
     """What the program imports later is watched from then on."""
     late = "import os, time\nwhile not os.path.exists('now'):\n    time.sleep(0.01)\nimport late\nprint(late.VERSION, flush=True)\n"

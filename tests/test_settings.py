@@ -92,6 +92,9 @@ WRONG: list[tuple[str, Any]] = [
     ("exclude", None),
     ("exclude", ["a", "!"]),
     ("extra_files", "a, ! ,b"),
+    ("warmup", "healthz"),
+    ("warmup", ["/good", "http://host:port/"]),
+    ("warmup", "ftp://host/"),
 ]
 
 

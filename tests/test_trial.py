@@ -11,6 +11,7 @@ from wsgi_reload_hooks.rehearsal import Plan, Target
 from wsgi_reload_hooks.trial import Trials
 
 PYTHON = "/usr/bin/python3"
+VERSION = (3, 12)
 ASKS = "def main(): pass\nif __name__ == '__main__':\n    main()\n"
 
 
@@ -18,7 +19,7 @@ def trials(folder: Path, script: str | None = "app.py", *named: Target, runs: st
     """Of a program in *folder*, which has said hello."""
     path = None if script is None else str(folder / script)
     found = Trials(named, path, ("app.py", "-v"), str(folder), str(folder), {"A": "b"})
-    found.hello(PYTHON, ["/lib"], runs or path or "")
+    found.hello(PYTHON, ["/lib"], runs or path or "", VERSION)
     return found
 
 
@@ -87,7 +88,7 @@ def test_names_of_modules(tmp_path: Path) -> None:
 def test_the_longest_entry_of_the_search_path(tmp_path: Path) -> None:
     """Of two folders that hold a file, the inner one names it."""
     found = Trials((), None, ("",), str(tmp_path), str(tmp_path), {})
-    found.hello(PYTHON, [str(tmp_path / "src")], "")
+    found.hello(PYTHON, [str(tmp_path / "src")], "", VERSION)
     found.runs([str(tmp_path / "src" / "x.py")])
     assert targets(found.next()) == ["x"]
 
@@ -99,7 +100,7 @@ def test_what_was_started_as_a_program(tmp_path: Path, asks: bool, by: str) -> N
     is ``__main__``."""
     worker = save(tmp_path / "shop" / "worker.py", ASKS if asks else "work()\n")
     found = trials(tmp_path, None, runs="manager")
-    found.hello("/other/python", ["/other"], "shop.worker" if by == "name" else str(worker))
+    found.hello("/other/python", ["/other"], "shop.worker" if by == "name" else str(worker), VERSION)
     found.runs([str(tmp_path / "shop" / "__init__.py"), str(worker), str(tmp_path / "part.py")])
     plan = found.next()
     assert targets(plan) == ["shop", *(["shop.worker"] if asks else []), "part"]
@@ -115,7 +116,8 @@ def test_a_package_that_was_started_as_a_program(tmp_path: Path) -> None:
 
 
 def test_one_after_the_other(tmp_path: Path) -> None:
-    """All together are tried first, then less; the first that is good is the plan, and nothing is tried twice."""
+    """All together are tried first, then less; the first that is good is the plan. In the next life of the program what did
+    not go may go, and what is good is not tried again."""
     app, part = save(tmp_path / "app.py", ASKS), save(tmp_path / "part.py", "")
     found = trials(tmp_path)
     found.runs([str(app), str(part)])
@@ -125,21 +127,37 @@ def test_one_after_the_other(tmp_path: Path) -> None:
     found.tried(True)
     assert found.next() is None and targets(found.plan()) == ["part"]
     found.runs([str(app), str(part)])
-    assert targets(found.next()) == [str(app)]
+    assert targets(found.next()) == [str(app), "part"]
+    found.tried(True)
+    found.runs([str(app), str(part)])
+    assert found.next() is None and targets(found.plan()) == [str(app), "part"]
+
+
+def test_a_module_that_was_renamed(tmp_path: Path) -> None:
+    """A module whose file is gone is not asked for by its old name."""
+    a, b = save(tmp_path / "a.py", ""), save(tmp_path / "b.py", "")
+    found = trials(tmp_path, None)
+    found.runs([str(a), str(b)])
+    found.tried(True)
+    a.rename(tmp_path / "c.py")
+    assert targets(found.plan()) == ["b"]
 
 
 def test_nothing_can_be_tried(tmp_path: Path) -> None:
-    """Where all trials fail, nothing tells good code from bad."""
+    """Where all trials fail, nothing tells good code from bad, until the program is started again."""
     found = trials(tmp_path, None)
     found.runs([str(tmp_path / "part.py")])
     found.tried(False)
-    found.runs([str(tmp_path / "part.py")])
     assert found.next() is None and found.plan() is None
+    found.runs([str(tmp_path / "part.py")])
+    assert targets(found.next()) == ["part"]
 
 
 def test_more_was_loaded(tmp_path: Path) -> None:
     """What is loaded later takes part from then on, if it can be imported."""
     found = trials(tmp_path, None)
+    for name in ("a.py", "b.py"):
+        save(tmp_path / name, "")
     found.runs([str(tmp_path / "a.py")])
     found.tried(True)
     found.runs([str(tmp_path / "a.py"), str(tmp_path / "b.py")])
@@ -163,5 +181,5 @@ def test_an_interpreter_that_is_unknown(tmp_path: Path, executable: str) -> None
     """Where the interpreter is not known, nothing can be tried."""
     found = Trials((Target("module", "shop"),), None, ("",), str(tmp_path), str(tmp_path), {})
     assert found.plan() is None
-    found.hello(executable, [], "")
+    found.hello(executable, [], "", VERSION)
     assert found.plan() is None

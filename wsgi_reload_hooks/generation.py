@@ -69,7 +69,8 @@ class Generation:
                 self._shared = self._mapped(self._path)
 
     def _mapped(self, path: str) -> mmap.mmap:
-        _make(path)
+        # One that was cleaned away goes on where it was: who has seen a number must not take a new one for it.
+        _make(path, self._shared[:_SIZE] if self._inode else bytes(_SIZE))
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             self._inode = os.fstat(file).st_ino
@@ -83,14 +84,14 @@ def _place(kind: str) -> slice:
     return slice(start, start + _NUMBER.size)
 
 
-def _make(path: str) -> None:
+def _make(path: str, numbers: bytes) -> None:
     """Make the file where there is none, whole at once: another process may map it at any moment."""
     if os.path.lexists(path):
         return
     sibling = f"{path}.{os.getpid()}"
     file = os.open(sibling, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.write(file, bytes(_SIZE))
+        os.write(file, numbers)
         os.link(sibling, path)
     except FileExistsError:
         # Another process was faster.

@@ -149,7 +149,7 @@ class Leader:
                 note = self._ledger.read(name)
                 self._heard[name] = stamp, note
                 if note is not None and note["pid"] == slot.pid:
-                    self._heard_note_assets(note)
+                    self._heard_note_assets(slot.number, note)
                     self._heard_loaded(note, now)
             note = self._heard[name][1]
             self._held = self._held or bool(note and note["pid"] == slot.pid and note["held"])
@@ -160,10 +160,10 @@ class Leader:
             if trouble is not None and trouble["at"] > (self._verdict["began"] if self._verdict else 0.0):
                 self._in_trouble(trouble, now)
 
-    def _heard_note_assets(self, note: Note) -> None:
+    def _heard_note_assets(self, number: int, note: Note) -> None:
         assets = note.get("assets")
-        if assets and self._heard_assets.get(note["pid"]) != assets:
-            self._heard_assets[note["pid"]] = assets
+        if assets and self._heard_assets.get(number) != assets:
+            self._heard_assets[number] = assets
             self._assets.heard(assets["folders"], assets["since"])
 
     def _heard_loaded(self, note: Note, now: float) -> None:

@@ -259,7 +259,8 @@ class Sender:
     def _not_yet(self, why: Unfit, now: float) -> None:
         if str(why) != self._trouble:
             self._trouble, self._began, self._told = str(why), now, False
-        self._again_at = now + (_LOOK_SOON if why.passing else _LOOK_AGAIN)
+        soon = why.passing and now - self._began <= _PASSES_WITHIN
+        self._again_at = now + (_LOOK_SOON if soon else _LOOK_AGAIN)
         if not self._told and (not why.passing or now - self._began > _PASSES_WITHIN):
             self._told = True
             self._journal.warning("nothing sent yet: %s", why)

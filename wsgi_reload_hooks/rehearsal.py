@@ -63,6 +63,8 @@ class Target:
     """The name in ``sys.modules`` of a ``file`` or ``code``."""
     table: str = ""
     """A dictionary of this name, in a stand-in module or in the target, holds the callables in place of *attribute*."""
+    anything: bool = False
+    """What is there need not be callable."""
     room: int = 0
     """Targets of different rooms do not share an interpreter."""
 
@@ -101,6 +103,8 @@ class Plan:
     "()" after it is a function that returns the value; a name that is not given, a function that returns None."""
     argv: tuple[str, ...]
     """``sys.argv``."""
+    warmup: tuple[str, ...] = ()
+    """What the one application among the targets has to answer (see `warmup`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +166,7 @@ class Rehearsal:
             "folder": self._plan.folder,
             "root": self._plan.root,
             "argv": self._plan.argv,
+            "warmup": list(self._plan.warmup),
             "modules": _sendable(self._plan.modules),
             "deadline": self._deadline,
             "late": self._late(),

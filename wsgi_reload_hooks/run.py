@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from .console import USAGE, Console, Failure
-from .scripts import runnable, supervise
+from .scripts import NOT_RUNNABLE, runnable, supervise
 from .settings import Settings
 from .supervisor import die_of
 
@@ -21,8 +22,9 @@ examples:
   wsgi-reload run --app proj -- celery -A proj worker
   wsgi-reload run --watch '**/*.yaml' -- ./server
 
-New code is compiled, and imported in a fresh interpreter where that is known to do no harm, before the program is
-stopped. A program that crashes waits for the next change; exit code 3 means: start me again.
+New code is compiled, and imported in a fresh interpreter, before the program is stopped. What can be imported beside it
+is found out once, when it has been started (WSGI_REHEARSAL is set there). A program that crashes waits for the next
+change; exit code 3 means: start me again.
 exit code: that of the program; 126 it cannot be run, 127 it was not found
 """
 
@@ -62,7 +64,13 @@ def main(options: argparse.Namespace) -> int:
         if options.listen is not None:
             raise Failure("the setting enabled is off, and the program cannot do without --listen", USAGE)
         # As if we were not there.
-        os.execv(runnable(command[0]), command)
+        for each in ("SIGPIPE", "SIGXFSZ"):
+            # Python itself ignores them.
+            signal.signal(getattr(signal, each), signal.SIG_DFL)
+        try:
+            os.execv(runnable(command[0]), command)
+        except OSError as error:
+            raise Failure(f"{command[0]}: cannot be run: {error.strerror}", NOT_RUNNABLE) from None
     status = supervise(
         command, os.environ, settings, app=options.app, listen=options.listen, console=Console(options.verbose)
     )

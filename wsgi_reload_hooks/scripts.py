@@ -18,7 +18,7 @@ from typing import Any, Callable, Optional, TypeVar
 
 from .child import LISTENING_AT_MOST, LISTENING_FROM
 from .console import USAGE, Console, Failure
-from .rehearsal import Target
+from .rehearsal import FLAG, Target
 from .settings import Settings
 from .sockets import AddressError, bind, inherited, remove
 from .supervised import command_line, is_supervised
@@ -35,10 +35,11 @@ def run_with_reloader(
     app: Optional[str] = None,
     listen: Optional[str] = None,
     **settings: Any,
-) -> T:
+) -> Optional[T]:
     """Run *main* in a child process that is started again when its code changes; call it where the program begins.
 
-    Returns what *main* returns, in the child. In the parent it does not return: SystemExit with the child's exit code,
+    Returns what *main* returns, in the child; None, and runs nothing, where the program is only being imported to see
+    whether it can be (see `rehearsal.FLAG`). In the parent it does not return: SystemExit with the child's exit code,
     or the death by the same signal. The child is started as this process was: the same interpreter with the same options
     and arguments. Exit code 3 asks for another start.
 
@@ -49,6 +50,8 @@ def run_with_reloader(
     Raises `SettingsError`, and `Failure` for an address or a name that cannot be used; RuntimeError in another than the
     main thread. (Bottle, Django, Werkzeug.)
     """
+    if FLAG in os.environ:
+        return None
     if is_supervised():
         given = () if listen is None else (_given_socket(),)
         return main(*given)
@@ -129,7 +132,7 @@ def target(app: str) -> Target:
     module, colon, name = app.partition(":")
     if not all(part.isidentifier() for part in module.split(".")) or (colon and not name.isidentifier()):
         raise Failure(f"{app!r} names no application: use MODULE or MODULE:NAME, as in shop.wsgi:application", USAGE)
-    return Target("module", module, name)
+    return Target("module", module, name, anything=True)
 
 
 def runnable(program: str) -> str:

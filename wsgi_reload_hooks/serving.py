@@ -25,7 +25,7 @@ from .files import Files
 from .native import Native
 from .proof import Refused
 from .reports import Sender
-from .settings import Settings
+from .settings import Settings, SettingsError, project_root
 from .supervised import sender
 from .warmup import Failed, warm_up
 from .web import Unfit, WebServer, make_server
@@ -176,7 +176,13 @@ def main(arguments: Sequence[str]) -> None:
     # What the application starts keeps no port open.
     for number in (GATE_AT, *listening):
         os.set_inheritable(number, False)
-    Serving(app, kind, way).run(listening)
+    try:
+        serving = Serving(app, kind, way)
+    except SettingsError as error:
+        file = os.path.join(project_root(), "pyproject.toml")
+        way.send("refused", **vars(Refused(str(error), files=(file,))))
+        os._exit(1)
+    serving.run(listening)
 
 
 if __name__ == "__main__":

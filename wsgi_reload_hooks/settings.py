@@ -37,6 +37,8 @@ class Rule:
     allowed: str
     minimum: Optional[float] = None
     choices: tuple[str, ...] = ()
+    each: str = ""
+    """A pattern for each item of a list."""
 
 
 def _setting(default: Any, text: str, allowed: str, **limits: Any) -> Any:
@@ -102,7 +104,8 @@ class Settings:
         (),
         "paths, or URLs where the host matters, that new code has to answer before it is let in: an exception, or a "
         "status of 500 or above, refuses it",
-        "paths or URLs; a comma between them in the environment",
+        "paths that begin with `/`, or URLs; a comma between them in the environment",
+        each=r"(https?://[^/\s:]+(:\d{1,5})?)?/\S*",
     )
     share: str = _setting(
         "auto",
@@ -220,6 +223,8 @@ def _checked(name: str, value: Any, source: str) -> Any:
     try:
         result = _converted(value, field.default)
         if rule.choices and result not in rule.choices:
+            raise ValueError
+        if rule.each and not all(re.fullmatch(rule.each, item) for item in result):
             raise ValueError
         if rule.minimum is not None and not (result >= rule.minimum and result < float("inf")):
             raise ValueError

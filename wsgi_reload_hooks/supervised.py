@@ -108,11 +108,17 @@ class Teller:
 
     def install(self) -> None:
         """Begin."""
-        self._way.send("hello", executable=sys.executable, path=sys.path, runs=_runs())
+        runs = _runs()
+        self._way.send("hello", executable=sys.executable, path=sys.path, runs=runs, version=sys.version_info[:2])
+        if os.path.isabs(runs) and self._is_first_party(runs):
+            self._saw(runs, known_signature(runs))
         ImportWitness(self._counts, self._saw).install()
 
     def _counts(self, path: str) -> bool:
         self._tell_main()
+        return self._is_first_party(path)
+
+    def _is_first_party(self, path: str) -> bool:
         if self._third_party:
             return True
         # The supervisor looks more closely: this is to say less of what cannot matter.
@@ -130,7 +136,7 @@ class Teller:
             if isinstance(path, str):
                 self._main_is_told = True
                 path = os.path.abspath(path)
-                if self._counts(path):
+                if self._is_first_party(path):
                     self._saw(path, known_signature(path))
 
 

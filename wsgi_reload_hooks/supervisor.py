@@ -14,6 +14,7 @@ import functools
 import os
 import select
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +25,7 @@ from .checkout import Checkout
 from .child import Child, in_words
 from .console import Console, occupy
 from .engines import engine
-from .files import Files
+from .files import Files, under
 from .guard import Guard
 from .imports import forget_bytecode
 from .journal import BROKEN, BROKEN_START, REFUSED, Journal
@@ -32,7 +33,7 @@ from .proof import Refused, compile_sources
 from .rehearsal import Outcome, Rehearsal, Target
 from .reloader import Reloader, State
 from .reports import Message
-from .scanner import Digests, Scanner, Signature
+from .scanner import Digests, Scanner, Signature, known_signature
 from .settings import Settings
 from .terminal import Terminal
 from .trial import Trials
@@ -107,7 +108,7 @@ class Supervisor:
         self._going: list[Child] = []
         self._rehearsal: Optional[Rehearsal] = None
         self._trial: Optional[Rehearsal] = None
-        self._quiet_with: Optional[tuple[Child, int]] = None
+        self._quiet_with: Optional[Child] = None
         self._trials = Trials(
             program.targets, program.script, program.arguments, os.getcwd(), self._files.root, program.environ
         )
@@ -262,7 +263,10 @@ class Supervisor:
         if kind == "loaded":
             self._heard_loaded(child, message["path"], message["signature"])
         elif kind == "hello":
-            self._trials.hello(str(message["executable"]), map(str, message["path"]), str(message["runs"]))
+            major, minor = message["version"]
+            self._trials.hello(
+                str(message["executable"]), map(str, message["path"]), str(message["runs"]), (int(major), int(minor))
+            )
         elif kind == "ready":
             child.ready = True
         elif kind == "refused":
@@ -272,6 +276,9 @@ class Supervisor:
         if not self._files.ours(path):
             return
         seen = None if found is None else Signature(*found)
+        if seen is not None and known_signature(path) is None:
+            # A temporary one, gone already: that is no save.
+            return
         content = self._digests.at(path, seen)
         child.loaded[path] = content
         self._heard_at = time.monotonic()
@@ -295,8 +302,10 @@ class Supervisor:
             self._changed(changed, now)
 
     def _changed(self, paths: set[str], now: float) -> None:
+        paths -= self._temporary(paths)
+        if not paths:
+            return
         folders = {path for path in paths if os.path.isdir(path)}
-        self._saved |= paths
         self._end_trial()
         before = self._reloader.state
         news = self._reloader.changed(paths - folders, folders)
@@ -305,6 +314,7 @@ class Supervisor:
             self._reloader.retry()
         elif not news:
             return
+        self._saved |= paths
         if self._reloader.wanted:
             self._asked_at = self._asked_at or now
             self._retry_at = min(self._retry_at, now)
@@ -312,6 +322,16 @@ class Supervisor:
             self._asked_at, self._saved = None, set()
             self._watch.serving()
             self._journal.info("%s: as it is in service again, nothing to load", self._journal.names(paths))
+
+    def _temporary(self, paths: set[str]) -> set[str]:
+        """Those of *paths* that are gone and no part of the project: what a program has made, run and removed."""
+        gone = {path for path in paths if not under(path, self._files.root) and not os.path.lexists(path)}
+        gone -= self._watch.names
+        for path in gone:
+            self._reloader.service.pop(path, None)
+        if gone and self._reloader.state is State.IDLE:
+            self._watch.serving()
+        return gone
 
     def _introduce(self, now: float) -> None:
         """Say once what is watched, when the program has loaded what it loads."""
@@ -337,10 +357,15 @@ class Supervisor:
                 outcome = self._trial.poll()
             except OSError:
                 self._trial = None
+                self._trials.tried(False)
                 return
             if outcome is not None:
                 self._trial = None
                 self._trials.tried(outcome.refused is None)
+                if outcome.refused is None:
+                    self._journal.debug("new code can be imported before the program is stopped")
+                else:
+                    self._journal.debug("not to be imported beside the program: %s", outcome.refused.reason)
             return
         if (
             self._program.gated
@@ -352,14 +377,16 @@ class Supervisor:
             or now - max(self._heard_at, child.began) <= _LOADED_AFTER
         ):
             return
-        quiet_with = (child, len(child.loaded))
-        if quiet_with != self._quiet_with:
-            self._quiet_with = quiet_with
+        if child is not self._quiet_with:
+            # Once in its life: an import may have effects, and what is loaded later is loaded again and again.
+            self._quiet_with = child
             self._trials.runs(child.loaded)
         plan = self._trials.next()
         if plan is not None:
-            with contextlib.suppress(OSError):
+            try:
                 self._trial = Rehearsal(plan, self._files, self._settings.boot_timeout)
+            except OSError:
+                self._trials.tried(False)
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 
@@ -380,7 +407,9 @@ class Supervisor:
         self._end_trial()
         self._watch.trying()
         pending = self._reloader.begin()
-        why = compile_sources(path for path in {*pending, *self._own} if not os.path.isdir(path))
+        why = None
+        if self._is_our_python():
+            why = compile_sources(path for path in {*pending, *self._own} if not os.path.isdir(path))
         if why is not None:
             self._refuse(why, ())
             return
@@ -397,6 +426,14 @@ class Supervisor:
         except OSError as error:
             self._cannot_start(error, now)
 
+    def _is_our_python(self) -> bool:
+        """Whether what we can compile is what the program's interpreter can."""
+        if self._trials.version is not None:
+            return self._trials.version == sys.version_info[:2]
+        with contextlib.suppress(OSError):
+            return os.path.samefile(self._program.command[0], sys.executable)
+        return False
+
     def _rehearse(self, now: float) -> None:
         assert self._rehearsal is not None
         try:
@@ -411,6 +448,8 @@ class Supervisor:
 
     def _judge(self, outcome: Outcome, now: float) -> None:
         for path, found in outcome.loaded.items():
+            if found is not None and known_signature(path) is None:
+                continue
             self._scanner.watch(path, found)
             self._reloader.tried(path, self._digests.at(path, found))
         if outcome.refused is not None:
@@ -504,7 +543,7 @@ class Supervisor:
     def _refuse(self, why: Refused, loaded: Iterable[str]) -> None:
         news = self._reloader.refused(why)
         self._watch.refused(why, loaded)
-        self._asked_at = None
+        self._asked_at, self._cause = None, ""
         gives_up = not self._has_served and self._settings.broken_start == "exit"
         if news:
             about = REFUSED if self._serving is not None else BROKEN if gives_up else BROKEN_START

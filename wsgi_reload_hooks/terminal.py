@@ -53,7 +53,9 @@ class Terminal:
             # As Ctrl-Z does it: to the whole job, a pipeline for instance; and to nobody where no shell would wake us.
             os.killpg(0, signal.SIGTSTP)
         # Otherwise a shell has put the job into the foreground without a word.
-        self._give(group)
+        if not self._give(group) and number in _FOR_THE_FOREGROUND:
+            # No shell gives it to us: woken, it would only ask again.
+            return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGCONT)
 

@@ -45,8 +45,11 @@ class Trials:
         self._executable = ""
         self._path: tuple[str, ...] = ()
         self._started: set[str] = set()
+        self._places: dict[str, str] = {}
+        self.version: Optional[tuple[int, int]] = None
+        """Of the interpreter that runs the program, where that is known."""
 
-    def hello(self, executable: str, path: Iterable[str], runs: str) -> None:
+    def hello(self, executable: str, path: Iterable[str], runs: str, version: tuple[int, int]) -> None:
         """The program runs in this interpreter, with this search path besides its own folder.
 
         *runs*: what the interpreter was started with, the path of a script or the name of a module (``-m``). Whatever else
@@ -56,16 +59,23 @@ class Trials:
         if not self._executable:
             first = os.path.dirname(self._script) if self._script else self._folder
             self._executable = executable
+            self.version = version
             self._path = tuple(dict.fromkeys([self._folder, *path] if self._named else [first, *path]))
 
     def runs(self, loaded: Iterable[str]) -> None:
-        """The program runs well, and has *loaded* these files, in this order."""
+        """The program was started, runs well, and has *loaded* these files, in this order.
+
+        What could not be tried in the life before may be now; what is known to be good is not tried again.
+        """
         if self._named:
             return
+        self._tried.clear()
         modules = tuple(Target("module", name) for name in self._names(loaded))
         script = () if self._script is None or not _asks_whether_it_is_main(self._script) else (self._script_target(),)
         self._waiting = []
         for each in ((*script, *modules), modules, script):
+            if each == self._good:
+                return
             if each and each not in self._tried and each not in self._waiting:
                 self._waiting.append(each)
 
@@ -83,7 +93,9 @@ class Trials:
 
     def plan(self) -> Optional[Plan]:
         """What tells whether new code is good; None where nothing does."""
-        return self._plan(self._good) if self._good else None
+        # A module that is gone has been renamed, and is imported by its new name where it is needed.
+        good = tuple(each for each in self._good if os.path.exists(self._places.get(each.name, os.sep)))
+        return self._plan(good) if good else None
 
     def _plan(self, targets: tuple[Target, ...]) -> Optional[Plan]:
         if not os.path.isabs(self._executable):
@@ -120,6 +132,7 @@ class Trials:
                 name = ".".join(parts)
                 if package or not {path, name} & self._started or _asks_whether_it_is_main(path):
                     names.append(name)
+                    self._places[name] = path
         return names
 
 

@@ -232,6 +232,7 @@ class Hooks:
             environ=dict(os.environ),
             modules={"uwsgi": self._server.stand_in()},
             argv=tuple(sys.argv),
+            warmup=self._settings.warmup,
         )
 
     # -- code that does not load ---------------------------------------------------------------------------------------

@@ -150,7 +150,6 @@ class ZygoteSide:
         self._memory = Memory(time.time(), generation.now())
         self._server = server
         self._way = way
-        self._reports = reports
         self._files = files
         self._changed = changed
         self._pid = os.getpid()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from importlib import metadata
 from typing import TypeVar
 
-from harness import PACKAGE, Load
+from harness import PACKAGE, Answer, Load
 
 LIMIT = 10.0
 BUSY = """
@@ -23,20 +23,26 @@ while time.process_time() < _end:
 T = TypeVar("T")
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, import_seconds: float) -> None:
-    """The load, the project and the saves."""
-    parser.add_argument("--part", choices=("all", "good", "broken"), default="all", help="(default: %(default)s)")
+def add_arguments(parser: argparse.ArgumentParser, *, import_seconds: float, broken: bool = True) -> None:
+    """The load, the project and the saves; *broken*: among them are some that do not load."""
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--saves", type=int, default=5, help="good saves in a round (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=4, help="(default: %(default)s)")
     parser.add_argument("--clients", type=int, default=16, help="(default: %(default)s)")
     parser.add_argument("--import-seconds", type=float, default=import_seconds, help="(default: %(default)s)")
-    parser.add_argument("--cpu-bound", action="store_true", help="the import computes; without it, it waits")
+    parser.add_argument(
+        "--cpu-bound", action=argparse.BooleanOptionalAction, default=False, help="the import computes, else it waits"
+    )
     parser.add_argument("--handler-seconds", type=float, default=0.02, help="(default: %(default)s)")
     parser.add_argument("--quiet", type=float, default=2.0, help="seconds without a save before (default: %(default)s)")
-    parser.add_argument(
-        "--broken-seconds", type=float, default=4.0, help="from the broken save to its repair (default: %(default)s)"
-    )
+    if broken:
+        parser.add_argument("--part", choices=("all", "good", "broken"), default="all", help="(default: %(default)s)")
+        parser.add_argument(
+            "--broken-seconds",
+            type=float,
+            default=4.0,
+            help="from the broken save to its repair (default: %(default)s)",
+        )
 
 
 def chosen(parser: argparse.ArgumentParser, what: str, text: str, known: Collection[str]) -> list[str]:
@@ -92,6 +98,20 @@ def longest_gap(load: Load, since: float) -> float:
 def longest_request(load: Load, since: float) -> float:
     """0 when visitors had given up by then."""
     return max((answer.duration for answer in load.answers if answer.start >= since), default=0.0)
+
+
+def all_new(answers: Sequence[Answer], version: str, workers: int) -> float | None:
+    """When so many workers had answered that version and nobody was answered another one any more; None: not yet."""
+    if not answers or any(answer.version != version for answer in answers[-100:]):
+        return None
+    first: dict[int, float] = {}
+    for answer in answers:
+        if answer.version == version:
+            first[answer.pid] = min(answer.end, first.get(answer.pid, answer.end))
+    if len(first) < workers:
+        return None
+    last_old = max((answer.end for answer in answers if answer.version not in ("", version)), default=0.0)
+    return max(last_old, sorted(first.values())[workers - 1])
 
 
 def quietly(answer: Callable[[], float | bool]) -> float | None:

@@ -546,21 +546,17 @@ class Usage(NamedTuple):
 
     @classmethod
     def of(cls, pids: Iterable[int]) -> Usage:
+        pids = list(pids)
         every = [Path("/proc") / str(pid) for pid in pids]
         tasks = [task for process in every for task in process.glob("task/*/schedstat")]
         stats = [(process / "stat").read_text().rpartition(")")[2].split() for process in every]
-        rollups = [(process / "smaps_rollup").read_text() for process in every]
         return cls(
             sum(int(task.read_text().split()[0]) for task in tasks),
             # User and system, and the same of children that ended.
             sum(int(each) for fields in stats for each in fields[11:15]),
-            sum(_kb(text, "Rss") for text in rollups),
-            sum(_kb(text, "Pss") for text in rollups),
+            sum(processes.memory_kb(pid, "Rss") for pid in pids),
+            sum(processes.memory_kb(pid, "Pss") for pid in pids),
         )
-
-
-def _kb(rollup: str, name: str) -> int:
-    return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith(f"{name}:"))
 
 
 def idle(options: argparse.Namespace, folder: Path) -> None:

@@ -31,6 +31,7 @@ sys.path.append(str(TESTS.parent))
 from benchmarks.common import (  # noqa: E402
     LIMIT,
     add_arguments,
+    all_new,
     chosen,
     circumstances,
     longest_gap,
@@ -247,22 +248,12 @@ class Run:
     def _everywhere(self, server: Uwsgi, load: Load, version: str, known: int) -> float | None:
         """When every worker answered that version and nobody was answered another one any more; None: never."""
 
-        def all_new() -> float | None:
-            answers = load.answers[known:]
+        def done() -> float | None:
             if server.exited() or len(load.failed) >= ALWAYS:
                 return -1.0
-            if not answers or any(answer.version != version for answer in answers[-100:]):
-                return None
-            first: dict[int, float] = {}
-            for answer in answers:
-                if answer.version == version:
-                    first[answer.pid] = min(answer.end, first.get(answer.pid, answer.end))
-            if len(first) < self._workers:
-                return None
-            last_old = max((answer.end for answer in answers if answer.version not in ("", version)), default=0.0)
-            return max(last_old, sorted(first.values())[self._workers - 1])
+            return all_new(load.answers[known:], version, self._workers)
 
-        found = quietly(lambda: wait_until(all_new, "all workers answer it", self._patience))
+        found = quietly(lambda: wait_until(done, "all workers answer it", self._patience))
         return None if found is None or found < 0 else found
 
     def _repaired(self, server: Uwsgi, version: str) -> float | None:

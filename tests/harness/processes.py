@@ -137,10 +137,15 @@ def open_files(pid: int) -> int:
 
 def resident_kb(pid: int) -> int:
     """The memory that is the process's own, without what it shares with its children."""
+    return memory_kb(pid, "Anonymous")
+
+
+def memory_kb(pid: int, *names: str) -> int:
+    """The sum of these kinds of its memory, as `smaps_rollup` names them: `Pss` is that with its part of what is shared."""
     total = 0
     for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
         name, _, rest = line.partition(":")
-        if name == "Anonymous":
+        if name in names:
             total += int(rest.split()[0])
     return total
 

@@ -77,7 +77,7 @@ class Leader:
         self._asked_at: Optional[float] = None
         self._again_at = 0.0
         self._troubles = 0
-        self._held = self._told_again = False
+        self._held = self._told_again = self._failed_start = False
         self._take_over()
         # Last: it may start a process, which nobody would end if this raised.
         self._engine = make_engine(self._scanner)
@@ -185,6 +185,7 @@ class Leader:
         why = _refused(trouble["why"])
         nothing_serves = self._verdict is None and not any(slot.apps for slot in self._server.workers())
         if nothing_serves:
+            self._failed_start = True
             self._reloader.failed_start({path: digest for path, (_, digest) in understood(trouble["files"]).items()})
         # At once the first time: what was in the way may be gone already.
         self._retry_at = now + _RETRY * bool(self._troubles)
@@ -349,9 +350,12 @@ class Leader:
         seconds, self._asked_at = time.monotonic() - (self._asked_at or now), None
         changed = verdict["changed"]
         count = len(self._server.workers())
-        if changed:
+        # Repaired while it was being tried, nobody can say what was saved.
+        names = self._journal.names(changed, None if changed or not self._failed_start else "the repaired start")
+        self._failed_start = False
+        if names:
             text = "reloaded in %.2f s: %s; %d worker" + ("s" if count != 1 else "")
-            self._journal.info(text, seconds, self._journal.names(changed), count)
+            self._journal.info(text, seconds, names, count)
 
 
 def _refused(note: Note) -> Refused:

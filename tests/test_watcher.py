@@ -102,6 +102,10 @@ class Script:
         return self.now
 
     reader = None
+    unsure = False
+
+    def urge(self) -> None:
+        """It has nothing to hurry with."""
 
     def tick(self, settling: bool = False) -> set[str]:
         due = [when for when in self._changes if when <= self.now]

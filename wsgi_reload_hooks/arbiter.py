@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Callable, NoReturn, Optional
@@ -15,7 +16,9 @@ from typing import Any, Callable, NoReturn, Optional
 from . import subreaper
 from .assets import Assets
 from .configuration import Configuration, configuration_files
+from .control import Message as Answer
 from .crew import Batch, Crew, Member, Role
+from .desk import Desk, control_or_none
 from .files import Files, printable
 from .gate import Gate
 from .generation import Generation
@@ -31,6 +34,7 @@ from .worker import Birth, WorkerSide
 from .zygote import ZygoteSide
 
 _RETRY = 5.0
+_STILL_TAKING = 2.0
 _DIED = "the new worker ended without a word"
 _CONFIGURATION_REFUSED = "configuration refused, still running with the previous one"
 
@@ -56,6 +60,7 @@ class RollingArbiter:
         self._told_no_share = False
         self._zygote_side: Optional[ZygoteSide] = None
         self._unheard: list[tuple[int, Message]] = []
+        self._desk: Optional[Desk] = None
         self._target = self._set = 0
         self._retry_at = self._restart_at = 0.0
         self._asked_at: Optional[float] = None
@@ -130,7 +135,9 @@ class RollingArbiter:
         if getattr(server.cfg, "dirty_workers", 0) and getattr(server.cfg, "dirty_apps", None):
             self._journal.warning("dirty workers are not reloaded on a save: restart gunicorn for them")
         self._active = True
-        self._lookout = Lookout(server, self._settings, self._files, self._scanner)
+        control = control_or_none("gunicorn", server.pid, self._journal.warning)
+        self._lookout = Lookout(server, self._settings, self._files, self._scanner, control)
+        self._desk = None if control is None else Desk(control, self._reloader, self._files, self)
         self._target = self._set = server.num_workers
         # Exit statuses are 0 to 255: no failed boot halts the arbiter any more.
         server.WORKER_BOOT_ERROR = server.APP_LOAD_ERROR = -1
@@ -237,6 +244,8 @@ class RollingArbiter:
             self._lookout.reports.forget(member.pid)
             if member.role is Role.BOOTING or (member.role is Role.ZYGOTE and member.batch is not None):
                 self._failed(member, now)
+        if self._desk is not None:
+            self._desk.step()
         self._decide(now)
         self._crew.press(now)
         self._dismiss_surplus(now)
@@ -262,6 +271,8 @@ class RollingArbiter:
             self._reloader.asked("HUP")
         elif kind == "told":
             self._journal.warning("%s", what)
+        elif kind == "called" and self._desk is not None:
+            self._desk.take(what)
         elif kind == "crashed":
             self._journal.failure("the watcher failed and starts again in 5 s", what)
             self._restart_at = now + _RETRY
@@ -328,6 +339,7 @@ class RollingArbiter:
         seen = None if found is None else Signature(*found)
         content = self._digests.at(path, seen)
         member.last_loaded = path
+        member.files.add(sys.intern(path))
         self._scanner.watch(path, seen)
         if member.role is Role.SERVING:
             self._reloader.serves(path, content)
@@ -414,14 +426,17 @@ class RollingArbiter:
 
     def _decide(self, now: float) -> None:
         batch = self._crew.batch()
-        if self._reloader.wanted:
-            if batch is not None:
-                self._crew.withdraw(batch, now)
-                self._restore_configuration()
+        if self._reloader.wanted and batch is not None:
+            self._crew.withdraw(batch, now)
+            self._restore_configuration()
+        if self._reloader.due:
             if len(self._crew.all(Role.RETIRING)) <= 2 * max(self._target, 1):
                 self._begin(now)
             else:
                 self._crew.end_pile_up(now)
+        elif self._reloader.wanted:
+            # Somebody has ordered a pause.
+            return
         elif batch is not None and batch.of_reload and self._reloader.state is State.IDLE:
             # Taken back while it was being tried.
             self._crew.withdraw(batch, now)
@@ -648,6 +663,38 @@ class RollingArbiter:
         if self._reloader.state is State.REFUSED and self._served:
             return not self._reloader.pending - configuration_files(self._server)
         return self._reloader.state is State.IDLE and not self._reloader.wanted
+
+    # -- what the command line asks ------------------------------------------------------------------------------
+
+    def status(self) -> Answer:
+        """See `desk.Clerk`."""
+        workers = [member.pid for member in self._crew.all(Role.SERVING)]
+        return {"workers": len(workers), "pids": workers, "watched": len(self._scanner)}
+
+    def look(self) -> int:
+        """See `desk.Clerk`."""
+        return self._lookout.order_look()
+
+    def looked(self) -> int:
+        """See `desk.Clerk`."""
+        return self._lookout.looked()
+
+    def busy(self) -> bool:
+        """See `desk.Clerk`. Old workers that have been told to leave look at that once a second."""
+        now = time.monotonic()
+        leaving = [
+            member
+            for member in self._crew.all(Role.RETIRING)
+            if not member.terminated or now - member.terminated < _STILL_TAKING
+        ]
+        booting = [member for member in self._crew.all(Role.BOOTING) if member.batch is not None]
+        starting = not self._introduced and self._reloader.state is not State.REFUSED
+        return bool(leaving or booting or self._rolling or starting)
+
+    def loaded_by(self, path: str) -> list[int]:
+        """See `desk.Clerk`."""
+        workers = self._crew.all(Role.SERVING, Role.BOOTING, Role.RETIRING)
+        return [member.pid for member in workers if path in member.files or path in member.inherited]
 
     # -- what gunicorn does, with ours around it ---------------------------------------------------------------
 

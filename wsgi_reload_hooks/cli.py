@@ -16,7 +16,16 @@ from .settings import SettingsError
 
 PROGRAM = "wsgi-reload"
 # Name of the command -> module.
-COMMANDS = {"run": "run", "serve": "serve", "hup": "hup"}
+COMMANDS = {
+    "run": "run",
+    "serve": "serve",
+    "hup": "hup",
+    "status": "status",
+    "reload": "reload",
+    "pause": "pause",
+    "resume": "resume",
+    "explain": "explain",
+}
 _INTERRUPTED = 130
 _EXIT_CODES = """\
 exit codes: 0 all is well, 1 something went wrong, 2 wrong arguments or settings, 130 interrupted

@@ -1,9 +1,10 @@
-"""What a command of ours says: lines of a log on standard error, each in one piece, and complaints of one line."""
+"""What a command of ours says: its answers, lines of a log on standard error, each in one piece, complaints of one line."""
 
 from __future__ import annotations
 
 import os
 import select
+import sys
 import time
 import traceback
 from typing import Optional
@@ -29,6 +30,16 @@ def occupy() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+
+
+def say(text: str) -> None:
+    """An answer, on standard output; nobody is there where that is closed."""
+    print(text)  # noqa: T201
+
+
+def complain(text: str) -> None:
+    """What went wrong, on standard error."""
+    print(text, file=sys.stderr)  # noqa: T201
 
 
 class Console:

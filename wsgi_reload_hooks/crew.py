@@ -8,7 +8,7 @@ import enum
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn, Optional
 
@@ -81,6 +81,10 @@ class Member:
     """Of a zygote: what it has loaded is in service."""
     last_loaded: Optional[str] = None
     loaded: dict[str, Digest] = dataclasses.field(default_factory=dict)
+    files: set[str] = dataclasses.field(default_factory=set)
+    """All that it has loaded by itself, for whoever asks."""
+    inherited: Collection[str] = ()
+    """What the zygote that forked it had loaded."""
 
 
 class Crew:
@@ -254,7 +258,8 @@ class Crew:
         worker = None if member.zygote is None else member.zygote.born(age, pid)
         if worker is None:
             return
-        self._members[pid] = born = Member(pid, age, time.monotonic(), batch=member.batch)
+        born = Member(pid, age, time.monotonic(), batch=member.batch, inherited=member.files)
+        self._members[pid] = born
         with self.nobody_reaped():
             lives = _exists(pid)
             if lives:

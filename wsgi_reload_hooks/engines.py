@@ -40,6 +40,13 @@ class Engine(Protocol):
     def pause(self) -> float:
         """Seconds until the next tick, if nothing is to be read from `reader` before."""
 
+    def urge(self) -> None:
+        """The next tick looks at everything, whatever is due."""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether only the next tick will tell: a file is gone, and may be on its way."""
+
     @property
     def reader(self) -> Optional[int]:
         """A file descriptor that is readable when a tick is due at once; None where nobody tells."""
@@ -112,7 +119,7 @@ class StatEngine:
         self._used = used
         self._expanded = self._looked = clock()
         self._cost = 0.0
-        self._stretched = self._unasked = False
+        self._stretched = self._unasked = self._urged = False
         for path in files.extra():
             scanner.watch(path, known_signature(path))
 
@@ -122,9 +129,17 @@ class StatEngine:
         return max(self._settings.interval, self._cost / self._settings.budget)
 
     def tick(self, settling: bool = False) -> set[str]:
-        if not settling and self._clock() - self._looked < self.interval:
+        urged, self._urged = self._urged, False
+        if not urged and not settling and self._clock() - self._looked < self.interval:
             return set()
-        return self.look(expand=self.globs_are_due())
+        return self.look(expand=urged or self.globs_are_due())
+
+    def urge(self) -> None:
+        self._urged = True
+
+    @property
+    def unsure(self) -> bool:
+        return self._scanner.unsure
 
     def globs_are_due(self) -> bool:
         """Whether the globs have not been expanded for a while."""
@@ -205,7 +220,7 @@ class EventEngine:
         self._request = 0
         self._listening = False
         self._anew = True
-        self._lost = False
+        self._lost = self._urged = False
         self._look_at = 0.0
         self._refused: frozenset[str] = frozenset()
         self._deaf_devices: dict[int, str] = {}
@@ -221,9 +236,18 @@ class EventEngine:
     def reader(self) -> Optional[int]:
         return None if self._listener is None else self._listener.reader
 
+    def urge(self) -> None:
+        self._urged = True
+        self._stat.urge()
+
+    @property
+    def unsure(self) -> bool:
+        return self._scanner.unsure
+
     def tick(self, settling: bool = False) -> set[str]:
         if self._listener is None:
             return self._stat.tick(settling)
+        settling, self._urged = settling or self._urged, False
         now = self._clock()
         heard = self._hear()
         if self._listener is None:

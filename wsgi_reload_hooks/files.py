@@ -187,9 +187,13 @@ class Files:
         """Whether the setting ``exclude`` names this file or a folder above it."""
         return self._excluding(path) is not None
 
+    def path(self, given: str) -> str:
+        """The absolute path under which the file *given* (relative to the project) is known."""
+        return source_of(os.path.join(self.root, given))
+
     def explain(self, path: str) -> str:
         """Whether a change of *path* (relative to the project) causes a reload, and the rule that decides: one line."""
-        return printable(self._explained(source_of(os.path.join(self.root, path))))
+        return printable(self._explained(self.path(path)))
 
     def relative(self, path: str) -> str:
         """*path* for a log line: relative to the project where it lies in it, on one line."""

@@ -14,6 +14,8 @@ from typing import Any, Callable, Optional
 from . import frameworks
 from .assets import Assets
 from .checkout import Checkout
+from .control import Control, Message
+from .desk import Desk
 from .engines import Engine
 from .files import Files
 from .generation import Generation
@@ -28,10 +30,11 @@ from .scanner import Digests, Scanner, known_signature
 from .settings import Settings
 from .station import GENERATION, TROUBLE, VERDICT, Loaded, understood, worker_note, written
 from .uwsgi_server import Server, is_ready
-from .watcher import Debouncer, age
+from .watcher import Debouncer, Looks, age
 from .watchlist import WatchList
 
 _REFUSAL = "refusal"
+_PAUSE = "pause"
 _BUSY = 0.02
 _GLANCE = 1.0
 _RETRY = 5.0
@@ -41,7 +44,7 @@ class Leader:
     """One attempt after the other. Driven by `step`, from whatever thread may block a little.
 
     *plan* makes the plan of a rehearsal, or None where nothing can be rehearsed. *exchange* puts what was proven
-    into service. *make_engine* makes what notices changes.
+    into service. *make_engine* makes what notices changes. *control*: where the command line gets in.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Leader:
         plan: Callable[[], Optional[Plan]],
         exchange: Exchange,
         make_engine: Callable[[Scanner], Engine],
+        control: Optional[Control] = None,
     ) -> None:
         self._server = server
         self._settings = settings
@@ -78,6 +82,9 @@ class Leader:
         self._again_at = 0.0
         self._troubles = 0
         self._held = self._told_again = self._failed_start = False
+        self._looks = Looks()
+        self._control = control
+        self._desk = None if control is None else Desk(control, self._reloader, files, self)
         self._take_over()
         # Last: it may start a process, which nobody would end if this raised.
         self._engine = make_engine(self._scanner)
@@ -86,6 +93,7 @@ class Leader:
         """Do what is to be done now, never for long. The seconds until the next step."""
         now = time.monotonic()
         self._hear(now)
+        ordered = self._looks.begin(self._engine)
         found = self._engine.tick(bool(self._debouncer))
         if found:
             self._debouncer.add(found, now, age(found, now - self._looked))
@@ -93,22 +101,64 @@ class Leader:
         changed = self._debouncer.take(now)
         if changed:
             self._changed(changed, now)
+        self._looks.end(self._engine, ordered, bool(self._debouncer))
+        self._serve_desk()
         self._decide(now)
-        if self._reloader.state in (State.PROVING, State.SWITCHING) or self._held:
+        if self._reloader.state in (State.PROVING, State.SWITCHING) or self._held or self._looks.due:
             return _BUSY
         wait = self._debouncer.wait(now) if self._debouncer else self._engine.pause()
         # Workers write to the ledger, which nobody tells of.
         return min(wait, self._settings.interval if self._engine.reader is None else _GLANCE)
 
     @property
-    def reader(self) -> Optional[int]:
-        """A file descriptor that is readable when a step is due at once."""
-        return self._engine.reader
+    def readers(self) -> list[int]:
+        """File descriptors that are readable when a step is due at once."""
+        control = None if self._control is None else self._control.reader
+        return [each for each in (self._engine.reader, control) if each is not None]
 
     def close(self) -> None:
         """Leave nothing running."""
         self._withdraw()
         self._engine.close()
+        if self._control is not None:
+            self._control.leave()
+
+    # -- what the command line asks --------------------------------------------------------------------------------
+
+    def _serve_desk(self) -> None:
+        if self._desk is None or self._control is None:
+            return
+        self._desk.take(self._control.receive())
+        before = self._desk.paused_until
+        self._desk.step()
+        until = self._desk.paused_until
+        if until is None and before is not None:
+            self._ledger.remove(_PAUSE)
+        elif until is not None and until != before:
+            self._ledger.write(_PAUSE, {"until": until})
+
+    def status(self) -> Message:
+        """See `desk.Clerk`."""
+        pids = [slot.pid for slot in self._server.workers()]
+        return {"workers": len(pids), "pids": pids, "watched": len(self._scanner)}
+
+    def look(self) -> int:
+        """See `desk.Clerk`."""
+        return self._looks.order()
+
+    def looked(self) -> int:
+        """See `desk.Clerk`."""
+        return self._looks.done
+
+    def busy(self) -> bool:
+        """See `desk.Clerk`. A roll is over when every old worker has ended."""
+        starting = self._verdict is None or self._held
+        return starting and self._reloader.state is not State.REFUSED
+
+    def loaded_by(self, path: str) -> list[int]:
+        """See `desk.Clerk`."""
+        alive = {slot.pid for slot in self._server.workers()}
+        return sorted(pid for pid, note in self._notes().items() if pid in alive and path in note["files"])
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
@@ -131,6 +181,9 @@ class Leader:
             self._changed(set(self._reloader.service), now)
         if refusal is not None:
             self._reloader.news(_refused(refusal))
+        pause = self._ledger.read(_PAUSE)
+        if pause is not None and self._desk is not None:
+            self._desk.pause(pause["until"])
 
     def _plan_files(self) -> list[str]:
         """Files besides modules that the targets are made of (an ini of paste)."""
@@ -224,6 +277,7 @@ class Leader:
         state = self._reloader.state
         if self._reloader.wanted:
             self._withdraw()
+        if self._reloader.due:
             self._begin(now)
         elif self._rehearsal is not None and state is State.IDLE:
             # Taken back while it was being tried.
@@ -239,7 +293,7 @@ class Leader:
                 self._rehearsal = None
                 self._told_again = False
                 self._judge(outcome, now)
-        elif state is State.PROVING and now >= self._again_at:
+        elif state is State.PROVING and now >= self._again_at and not self._reloader.wanted:
             self._begin(now)
         elif state is State.SWITCHING:
             self._switch(now)
@@ -308,9 +362,10 @@ class Leader:
             # Saved while it was being imported: what was proven is not what is on disk.
             self._begin(now)
         else:
+            request = self._reloader.request
             pending = self._reloader.proven()
             forget_bytecode(pending)
-            self._pronounce(pending, done=False)
+            self._pronounce(pending, done=False, request=request)
 
     def _refuse(self, why: Refused, loaded: Any) -> None:
         news = self._reloader.refused(why)
@@ -321,17 +376,19 @@ class Leader:
             serves = self._verdict is not None or any(slot.apps for slot in self._server.workers())
             self._journal.refusal(REFUSED if serves else BROKEN_START, why)
 
-    def _pronounce(self, pending: set[str], *, done: bool) -> None:
-        """Write down what is good from now on; the gates open."""
+    def _pronounce(self, pending: set[str], *, done: bool, request: Optional[str] = None) -> None:
+        """Write down what is good from now on; the gates open. *request*: who wants all workers anew, if somebody does."""
         if self._verdict is not None and not self._verdict["done"]:
             # The one before did not get through to all workers: this one brings its changes, too.
             pending = pending.union(self._verdict["changed"])
+            request = request or self._verdict.get("request")
         files: Loaded = {path: (known_signature(path), digest) for path, digest in self._reloader.service.items()}
         self._verdict = {
             "began": self._began or time.monotonic(),
             "asked": self._asked_at or self._began,
             "files": written(files),
             "changed": sorted(pending),
+            "request": request,
             "done": done,
         }
         self._ledger.write(VERDICT, self._verdict)
@@ -351,7 +408,8 @@ class Leader:
         changed = verdict["changed"]
         count = len(self._server.workers())
         # Repaired while it was being tried, nobody can say what was saved.
-        names = self._journal.names(changed, None if changed or not self._failed_start else "the repaired start")
+        cause = "the repaired start" if self._failed_start and not changed else None
+        names = self._journal.names(changed, verdict.get("request") or cause)
         self._failed_start = False
         if names:
             text = "reloaded in %.2f s: %s; %d worker" + ("s" if count != 1 else "")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import stat
-import tempfile
 from typing import Any, Optional
+
+from .private import make_home, make_private, remove_home
 
 try:
     import fcntl
@@ -18,7 +18,6 @@ except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = "leader.lock"
-_FOLDER = "wsgi-reload-hooks"
 
 Note = dict[str, Any]
 Stamp = Optional[tuple[int, int]]
@@ -31,11 +30,9 @@ class Ledger:
     """
 
     def __init__(self, master: int) -> None:
-        self._base = _private_base()
-        self._folder = os.path.join(self._base, f"uwsgi-{master}-{_birth(master)}")
+        self._home = make_home("uwsgi", master)
+        self._folder = self._home.path
         self._lock = -1
-        self._sweep()
-        _make_private(self._folder)
 
     def write(self, name: str, note: Note) -> None:
         """Put *note* in the place of the one of that *name*, at once. Raises OSError (a full disk)."""
@@ -44,7 +41,7 @@ class Ledger:
             _write_atomically(path, note)
         except FileNotFoundError:
             # Somebody has cleaned temporary folders.
-            _make_private(self._folder)
+            make_private(self._folder)
             _write_atomically(path, note)
 
     def read(self, name: str) -> Optional[Note]:
@@ -99,44 +96,7 @@ class Ledger:
 
     def clear(self) -> None:
         """The server is gone: remove the folder."""
-        _remove_folder(self._folder)
-        try:
-            os.rmdir(self._base)
-        except OSError:
-            pass
-
-    def _sweep(self) -> None:
-        """Remove what servers left that were killed."""
-        for name in os.listdir(self._base):
-            server, _, rest = name.partition("-")
-            pid, _, birth = rest.partition("-")
-            if server == "uwsgi" and pid.isdigit() and _birth(int(pid)) != birth:
-                _remove_folder(os.path.join(self._base, name))
-
-
-def _private_base() -> str:
-    """A folder of this user's alone: in ``XDG_RUNTIME_DIR`` where that is his, else in the folder for temporary files."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if os.path.isabs(runtime) and _is_private(runtime):
-        base = os.path.join(runtime, _FOLDER)
-    else:
-        base = os.path.join(tempfile.gettempdir(), f"{_FOLDER}-{os.geteuid()}")
-    _make_private(base)
-    return base
-
-
-def _make_private(folder: str) -> None:
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    if not _is_private(folder):
-        raise PermissionError(f"{folder} is not a folder that belongs to this user alone: remove it")
-
-
-def _is_private(folder: str) -> bool:
-    try:
-        status = os.lstat(folder)
-    except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+        remove_home(self._home)
 
 
 def _write_atomically(path: str, note: Note) -> None:
@@ -145,28 +105,3 @@ def _write_atomically(path: str, note: Note) -> None:
     with open(file, "wb") as stream:
         stream.write(json.dumps(note).encode())
     os.replace(sibling, path)
-
-
-def _remove_folder(folder: str) -> None:
-    try:
-        for name in os.listdir(folder):
-            os.unlink(os.path.join(folder, name))
-        os.rmdir(folder)
-    except OSError:
-        pass
-
-
-def _birth(pid: int) -> str:
-    """When the process was started, in the kernel's own words: a pid alone may have been somebody else's before."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode()
-    except (OSError, IndexError):
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return "gone"
-    except PermissionError:
-        pass
-    return ""

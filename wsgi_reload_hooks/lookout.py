@@ -16,23 +16,27 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from .checkout import Checkout
+from .control import Control
 from .engines import Engine, engine
 from .files import Files
 from .native import Native, patched
 from .reports import Reports
 from .scanner import Scanner
 from .settings import Settings
-from .watcher import Debouncer, settled
+from .watcher import Debouncer, Looks, settled
 
 
 class Lookout:
     """One pipe from the workers, one thread, and the inbox of the main loop: (kind, what) in order.
 
     Kinds: "said" (undecoded reports), "changed" (a set of paths), "asked" (a reload whatever the files say),
-    "told" (a line for the log), "crashed" (the exception that ended the thread).
+    "told" (a line for the log), "called" (messages of the command line), "crashed" (the exception that ended the thread).
+    *control*: where the command line gets in, if it does.
     """
 
-    def __init__(self, server: Any, settings: Settings, files: Files, scanner: Scanner) -> None:
+    def __init__(
+        self, server: Any, settings: Settings, files: Files, scanner: Scanner, control: Optional[Control]
+    ) -> None:
         self.inbox: deque[tuple[str, Any]] = deque()
         self.reports = Reports()
         self.busy = False
@@ -41,6 +45,8 @@ class Lookout:
         self._settings = settings
         self._files = files
         self._scanner = scanner
+        self._control = control
+        self._looks = Looks()
         self._native = Native()
         self._reading = self._native.lock()
         self._patched = patched()
@@ -48,6 +54,7 @@ class Lookout:
         os.set_blocking(self._stop_in, False)
         self._generation = scanner.generation
         self._engine: Optional[Engine] = None
+        self._known = 0
 
     def start(self) -> None:
         """Start the thread."""
@@ -66,13 +73,32 @@ class Lookout:
     def close(self) -> None:
         """End the thread (the arbiter), or forget it (a worker, which has no such thread)."""
         os.close(self._stop_in)
+        if self._control is not None:
+            self._control.close()
 
     def leave(self) -> None:
         """To be called in a worker: keep nothing of it but the pipe to write to."""
         os.close(self._stop)
         os.close(self._stop_in)
+        if self._control is not None:
+            self._control.leave()
         if self._engine is not None:
             self._engine.leave()
+
+    def order_look(self) -> int:
+        """Have the thread look at all files now. The number of that look."""
+        number = self._looks.order()
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._stop_in, b"\0")
+        return number
+
+    def looked(self) -> int:
+        """The number of the last ordered look whose findings have been taken out of the inbox, and dealt with."""
+        done = self._looks.done
+        # In this order: the thread puts them there before it counts the look as done.
+        if not self.inbox:
+            self._known = done
+        return self._known
 
     def ask(self, changed: Iterable[str] | None) -> None:
         """Put a wish for a reload into the inbox. Safe from any thread and from a signal handler."""
@@ -108,7 +134,7 @@ class Lookout:
     def _run(self, driven: Engine) -> None:
         debouncer = Debouncer(self._settings.step, self._settings.debounce, Checkout(self._files.root).unfinished)
         try:
-            for changed in settled(driven, debouncer, self._pause):
+            for changed in settled(driven, debouncer, self._pause, looks=self._looks):
                 self._server.reload(changed)
         except _Stop:
             os.close(self._stop)
@@ -123,13 +149,15 @@ class Lookout:
         left = seconds
         while left > 0:
             told = None if self._engine is None else self._engine.reader
-            ready = self._native.select(
-                [self.reports.reader, self._stop, *([] if told is None else [told])], [], [], left
-            )[0]
+            called = None if self._control is None else self._control.reader
+            readers = [each for each in (self.reports.reader, self._stop, told, called) if each is not None]
+            ready = self._native.select(readers, [], [], left)[0]
             if self._stop in ready and not os.read(self._stop, 4096):
                 raise _Stop
             if told in ready or self._stop in ready:
                 break
+            if called in ready and self._control is not None:
+                self.inbox.append(("called", self._control.receive()))
             if ready:
                 self.pump()
                 self.wake()

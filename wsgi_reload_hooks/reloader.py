@@ -39,12 +39,19 @@ class Reloader:
         self.pending: set[str] = set()
         self.service: dict[str, Digest] = {}
         self.attempt: dict[str, Digest] = {}
+        self.paused = False
+        """Somebody wants saves to collect: they are told of, and wait."""
         self._digests = digests
         self._debug = debug
         self._loaded: set[str] = set()
         self._listed: set[str] = set()
         self._told: Optional[tuple[str, Optional[str], Optional[int]]] = None
         self._nothing_serves = False
+
+    @property
+    def due(self) -> bool:
+        """Whether an attempt is to be started now. A pause holds back changes, not who asks for a reload."""
+        return self.wanted and (not self.paused or self.request is not None)
 
     def serves(self, path: str, content: Digest) -> None:
         """A worker in service has loaded *path* with this *content*."""

@@ -42,6 +42,8 @@ class Exchange:
         """Whether the worker of this *note* loaded something else than what the *verdict* is about."""
         if note["held"] or note["began"] >= verdict["began"]:
             return False
+        if verdict.get("request"):
+            return True
         loaded, proven = understood(note["files"]), understood(verdict["files"])
         # A rehearsal does not load what requests import: of that, only what is younger has the new text for sure.
         if any(path not in loaded or path not in proven for path in verdict["changed"]):

@@ -24,6 +24,8 @@ from typing import Callable, Optional
 from .checkout import Checkout
 from .child import Child, in_words
 from .console import Console, occupy
+from .control import Message as Answer
+from .desk import Desk, control_or_none
 from .engines import engine
 from .files import Files, under
 from .guard import Guard
@@ -37,7 +39,7 @@ from .scanner import Digests, Scanner, Signature, known_signature
 from .settings import Settings
 from .terminal import Terminal
 from .trial import Trials
-from .watcher import Debouncer, age
+from .watcher import Debouncer, Looks, age
 from .watchlist import WatchList
 
 START_AGAIN = 3
@@ -123,6 +125,9 @@ class Supervisor:
         self._ordered: Optional[signal.Signals] = None
         self._status: Optional[int] = None
         self._signals: deque[int] = deque()
+        self._looks = Looks()
+        self._control = control_or_none("serve" if program.gated else "run", os.getpid(), self._journal.warning)
+        self._desk = None if self._control is None else Desk(self._control, self._reloader, self._files, self)
         self._engine = engine(settings, self._files, self._scanner, lambda line: self._journal.warning("%s", line))
 
     def run(self) -> int:
@@ -132,6 +137,8 @@ class Supervisor:
         """
         with contextlib.ExitStack() as undo:
             undo.callback(self._guard.close)
+            if self._control is not None:
+                undo.callback(self._control.close)
             undo.callback(self._engine.close)
             woken = undo.enter_context(self._signals_at_hand())
             undo.callback(self._terminal.take_back)
@@ -163,6 +170,9 @@ class Supervisor:
             for child in self._children():
                 child.leave(self._settings.kill_after, _order(self._ordered), alone=self._program.gated)
             return not self._children()
+        if self._desk is not None and self._control is not None:
+            self._desk.take(self._control.receive())
+            self._desk.step()
         self._decide(now)
         if self._reloader.state is State.SWITCHING and self._serving is None and not self._going:
             self._start(now)
@@ -179,12 +189,15 @@ class Supervisor:
             wait = min(wait, 0.01)
         elif self._trial is not None:
             wait = min(wait, 0.05)
-        if self._reloader.wanted and not self._is_over:
+        if self._reloader.due and not self._is_over:
             wait = 0.0 if now >= self._retry_at else min(wait, self._retry_at - now)
+        if self._looks.due:
+            wait = min(wait, 0.02)
         if self._next is not None or (self._serving is not None and not self._introduced):
             wait = min(wait, 0.1)
-        told = self._engine.reader
-        readers = [woken, *(child.reports.reader for child in children), *([] if told is None else [told])]
+        control = None if self._control is None else self._control.reader
+        told = [each for each in (self._engine.reader, control) if each is not None]
+        readers = [woken, *(child.reports.reader for child in children), *told]
         ready = select.select(readers, [], [], wait)[0]
         if woken in ready:
             os.read(woken, 4096)
@@ -293,6 +306,7 @@ class Supervisor:
                 self._debouncer.add({path}, self._heard_at)
 
     def _notice(self, now: float) -> None:
+        ordered = self._looks.begin(self._engine)
         found = self._engine.tick(bool(self._debouncer))
         if found:
             self._debouncer.add(found, now, age(found, now - self._looked))
@@ -300,6 +314,7 @@ class Supervisor:
         changed = self._debouncer.take(now)
         if changed:
             self._changed(changed, now)
+        self._looks.end(self._engine, ordered, bool(self._debouncer))
 
     def _changed(self, paths: set[str], now: float) -> None:
         paths -= self._temporary(paths)
@@ -391,11 +406,11 @@ class Supervisor:
     # -- deciding ----------------------------------------------------------------------------------------------------
 
     def _decide(self, now: float) -> None:
-        if self._reloader.wanted:
+        if self._reloader.due:
             if now >= self._retry_at:
                 self._withdraw()
                 self._begin(now)
-        elif self._reloader.state is State.IDLE:
+        elif self._reloader.wanted or self._reloader.state is State.IDLE:
             # Taken back while it was being tried.
             self._withdraw()
         elif self._rehearsal is not None:
@@ -550,6 +565,30 @@ class Supervisor:
             self._journal.refusal(about, why)
         if gives_up:
             self._status = 1
+
+    # -- what the command line asks --------------------------------------------------------------------------------
+
+    def status(self) -> Answer:
+        """See `desk.Clerk`."""
+        pids = [] if self._serving is None else [self._serving.pid]
+        return {"workers": len(pids), "pids": pids, "watched": len(self._scanner)}
+
+    def look(self) -> int:
+        """See `desk.Clerk`."""
+        return self._looks.order()
+
+    def looked(self) -> int:
+        """See `desk.Clerk`."""
+        return self._looks.done
+
+    def busy(self) -> bool:
+        """See `desk.Clerk`."""
+        starting = self._serving is None and self._reloader.state is not State.REFUSED
+        return starting or bool(self._going)
+
+    def loaded_by(self, path: str) -> list[int]:
+        """See `desk.Clerk`."""
+        return [child.pid for child in self._children() if path in child.loaded]
 
     # -- ends --------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Optional
 
 from . import uwsgi_checks
+from .desk import control_or_none
 from .engines import Engine, engine
 from .files import Files, printable
 from .journal import PREFIX, Journal
@@ -137,12 +138,12 @@ class Hooks:
         while True:
             pause = self._turn()
             leader = self._leader
-            reader = None if leader is None else leader.reader
-            if reader is None:
+            readers = [] if leader is None else leader.readers
+            if not readers:
                 self._native.sleep(pause)
                 continue
             try:
-                self._native.select([reader], [], [], pause)
+                self._native.select(readers, [], [], pause)
             except (OSError, ValueError):
                 # Closed by the main thread, which ends the process.
                 self._native.sleep(pause)
@@ -185,7 +186,22 @@ class Hooks:
 
     def _make_leader(self) -> Leader:
         exchange = Exchange(self._server, self._ledger, self._signal)
-        return Leader(self._server, self._settings, self._files, self._ledger, self._plan, exchange, self._make_engine)
+        control = control_or_none("uwsgi", self._server.master, self._journal.warning)
+        try:
+            return Leader(
+                self._server,
+                self._settings,
+                self._files,
+                self._ledger,
+                self._plan,
+                exchange,
+                self._make_engine,
+                control,
+            )
+        except BaseException:
+            if control is not None:
+                control.leave()
+            raise
 
     def _make_engine(self, scanner: Scanner) -> Engine:
         return engine(self._settings, self._files, scanner, lambda line: self._journal.warning("%s", line), _python)

@@ -87,15 +87,48 @@ def age(paths: Iterable[str], at_most: float, now: Optional[float] = None) -> fl
     return max(0.0, youngest)
 
 
+class Looks:
+    """Looks that are ordered from elsewhere, each with a number: at all files at once, whatever the engine has heard."""
+
+    def __init__(self) -> None:
+        self._ordered = 0
+        self.done = 0
+        """The number of the last one of which everything is told."""
+
+    def order(self) -> int:
+        """Have one made; its number."""
+        self._ordered += 1
+        return self._ordered
+
+    @property
+    def due(self) -> bool:
+        """Whether one is ordered that is not done."""
+        return self._ordered > self.done
+
+    def begin(self, engine: Engine) -> int:
+        """To be called before a tick of *engine*. What to give to `end` after it."""
+        if self.due:
+            engine.urge()
+        return self._ordered
+
+    def end(self, engine: Engine, ordered: int, more: bool) -> None:
+        """To be called after that tick. *more*: changes wait for quiet."""
+        if not more and not engine.unsure:
+            self.done = ordered
+
+
 def settled(
     engine: Engine,
     debouncer: Debouncer,
     pause: Callable[[float], object],
     clock: Callable[[], float] = time.monotonic,
+    looks: Optional[Looks] = None,
 ) -> Iterator[set[str]]:
     """Sets of changed paths from *engine*, for ever. *pause* is called with the seconds to wait between two ticks."""
     looked = clock()
+    looks = looks or Looks()
     while True:
+        ordered = looks.begin(engine)
         changed = engine.tick(bool(debouncer))
         now = clock()
         if changed:
@@ -104,6 +137,8 @@ def settled(
         due = debouncer.take(clock())
         if due:
             yield due
+        # Only now: whoever sees the number knows of what was found.
+        looks.end(engine, ordered, bool(debouncer))
         pause(debouncer.wait(clock()) if debouncer else engine.pause())
 
 

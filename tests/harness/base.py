@@ -19,8 +19,10 @@ from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
+from unittest import mock
 
 import wsgi_reload_hooks
+from wsgi_reload_hooks import private
 
 from . import patterns, processes
 from .project import Project
@@ -341,5 +343,9 @@ class Server:
             wait_until(lambda: not (self.processes() or any(map(processes.alive, known))), "nothing is left", 1.0)
         left = sorted({pid for pid in known if processes.alive(pid)} | set(self.processes()))
         assert not left, f"outlived it: {processes.told(left)}"
+        if self._process is not None and self._process.poll() == -signal.SIGKILL:
+            # It had no time for its private folder: whoever looks for servers removes that.
+            with mock.patch.dict(os.environ, XDG_RUNTIME_DIR=str(self.runtime)):
+                assert not [home for home in private.homes() if home.path.startswith(str(self.runtime))]
         assert sorted(self.temporary.rglob("*")) == []
         assert sorted(self.runtime.rglob("*")) == []

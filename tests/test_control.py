@@ -1,0 +1,303 @@
+"""The socket between the command line and a server: who gets through, what lies in its place, what comes over it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import random
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import wait_until
+
+from wsgi_reload_hooks.control import Control, Message, Remote, Unreachable, remotes
+from wsgi_reload_hooks.desk import Desk
+from wsgi_reload_hooks.files import Files
+from wsgi_reload_hooks.private import Home, homes, make_home, remove_home
+from wsgi_reload_hooks.reloader import Reloader, State
+from wsgi_reload_hooks.scanner import Digests
+from wsgi_reload_hooks.settings import Settings
+
+
+@pytest.fixture
+def runtime(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for what runs, with a name that is short enough for sockets; an empty project."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("project"))
+    with tempfile.TemporaryDirectory(prefix="wrh-", dir="/tmp") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield Path(folder)
+
+
+class Clerk:
+    """A server with nothing to do; `explained` counts."""
+
+    orders = 0
+
+    def status(self) -> Message:
+        return {"workers": 2}
+
+    def look(self) -> int:
+        self.orders += 1
+        return self.orders
+
+    def looked(self) -> int:
+        return self.orders
+
+    def busy(self) -> bool:
+        return False
+
+    def loaded_by(self, path: str) -> list[int]:
+        return [1, 2]
+
+
+@contextmanager
+def served(root: Path, reloader: Reloader | None = None) -> Iterator[tuple[Control, Desk]]:
+    """A desk that is open, in a thread of this process."""
+    control = Control("gunicorn", os.getpid())
+    desk = Desk(control, reloader or Reloader(Digests()), Files(Settings.load(str(root))), Clerk())
+    over = threading.Event()
+
+    def serve() -> None:
+        while not over.is_set():
+            desk.take(control.receive())
+            desk.step()
+            over.wait(0.005)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield control, desk
+    finally:
+        over.set()
+        thread.join()
+        control.close()
+
+
+def only() -> Remote:
+    (remote,) = [each for each in remotes() if each.pid == os.getpid()]
+    return remote
+
+
+def test_question_and_answer(runtime: Path, tmp_path: Path) -> None:
+    """A question has its answer; a complaint is one; both ends are private, and nothing is left."""
+    with served(tmp_path):
+        folder = next((runtime / "wsgi-reload-hooks").iterdir())
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE((folder / "control").stat().st_mode) == 0o600
+        assert only().ask({"do": "status"})["status"]["workers"] == 2
+        assert only().ask({"do": "look"})["look"] == 1
+        assert only().ask({"do": "dance"})["error"] == "not understood: 'dance'"
+    assert list(runtime.iterdir()) == []
+
+
+def test_asked_twice_is_one_question(runtime: Path, tmp_path: Path) -> None:
+    """Who gets no answer in time asks again; the server does it once."""
+    control = Control("gunicorn", os.getpid())
+    reloader = Reloader(Digests())
+    clerk = Clerk()
+    desk = Desk(control, reloader, Files(Settings.load(str(tmp_path))), clerk)
+    with pytest.raises(Unreachable, match=r"gunicorn \d+ does not answer"):
+        only().ask({"do": "reload"}, within=1.3)
+    messages = control.receive()
+    assert len(messages) == 2
+    desk.take(messages)
+    desk.step()
+    assert clerk.orders == 1 and reloader.request == "wsgi-reload"
+    control.close()
+
+
+def test_random_messages_do_no_harm(runtime: Path, tmp_path: Path) -> None:
+    """1,000 messages of noise, of JSON that means nothing, of things that are no path: it answers on."""
+    chance = random.Random(7)
+    values: list[Any] = [
+        None,
+        True,
+        -1,
+        1e308,
+        float("nan"),
+        "",
+        "\0",
+        "\ud800",
+        "x" * 5000,
+        [],
+        {},
+        ["pause"],
+        {"do": {}},
+    ]
+    with served(tmp_path) as (_, desk):
+        (folder,) = (runtime / "wsgi-reload-hooks").iterdir()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as noise:
+            noise.bind(str(runtime / "noise"))
+            for number in range(1000):
+                kind = chance.choice(["noise", "deep", "json", "order"])
+                message = {name: chance.choice(values) for name in ("do", "path", "seconds", "question")}
+                if kind == "order":
+                    message["do"] = chance.choice(["status", "look", "pause", "explain", "resume"])
+                data = chance.randbytes(chance.randrange(3000)) if kind == "noise" else json.dumps(message).encode()
+                if kind == "deep":
+                    data = b"[" * 100_000
+                wait_until(functools.partial(_sent, noise, data, folder / "control"), f"message {number} is taken")
+        assert only().ask({"do": "resume"})["look"] > 0
+        assert desk.paused_until is None
+        assert only().ask({"do": "status"})["status"]["state"] == "idle"
+
+
+def _sent(noise: socket.socket, data: bytes, whom: Path) -> bool:
+    try:
+        noise.sendto(data, socket.MSG_DONTWAIT, str(whom))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def test_pause(runtime: Path, tmp_path: Path) -> None:
+    """Saves collect while it lasts; who asks for a reload gets it all the same; it ends by itself, or is ended."""
+    file = Path.cwd() / "app.py"
+    file.write_text("1")
+    reloader = Reloader(Digests())
+    reloader.listed([str(file)])
+    with served(tmp_path, reloader) as (_, desk):
+        only().ask({"do": "pause"})
+        file.write_text("2")
+        assert reloader.changed([str(file)]) and reloader.wanted and not reloader.due
+        status = only().ask({"do": "status"})["status"]
+        assert (status["paused"], status["paused_until"], status["pending"]) == (True, 0.0, ["app.py"])
+        assert status["at_rest"]
+        only().ask({"do": "reload"})
+        assert reloader.due
+        reloader.request = None
+        only().ask({"do": "resume"})
+        assert reloader.due and not only().ask({"do": "status"})["status"]["at_rest"]
+        only().ask({"do": "pause", "seconds": 0.05})
+        wait_until(lambda: desk.paused_until is None, "the pause is over")
+        assert reloader.due and reloader.state is State.IDLE
+        for wrong in (0, -1, "soon", 1e12):
+            assert "no number of seconds" in only().ask({"do": "pause", "seconds": wrong})["error"]
+
+
+def test_explained(runtime: Path, tmp_path: Path) -> None:
+    """Rule, workers, content and signature of a file that is loaded, of one that is not, and of none at all."""
+    file = tmp_path / "app.py"
+    file.write_text("1")
+    reloader = Reloader(Digests())
+    reloader.listed([str(file)])
+    with served(tmp_path, reloader):
+        told = only().ask({"do": "explain", "path": str(file)})["explained"]
+        assert told["in_service"] and told["as_loaded"] == told["on_disk"] and told["workers"] == [1, 2]
+        assert told["signature"]["size"] == 1 and not told["pending"]
+        none = only().ask({"do": "explain", "path": str(tmp_path / "no.py")})["explained"]
+        assert (none["in_service"], none["signature"], none["on_disk"]) == (False, None, "missing")
+
+
+def test_a_link_in_its_place_is_refused(runtime: Path, tmp_path: Path) -> None:
+    """Neither a link to a socket nor a plain file is asked; a socket in a folder that others may enter is not, either."""
+    with served(tmp_path):
+        (folder,) = (runtime / "wsgi-reload-hooks").iterdir()
+        remote = only()
+        (folder / "control").rename(folder / "elsewhere")
+        (folder / "control").symlink_to("elsewhere")
+        with pytest.raises(Unreachable, match=r"control is no socket of this user's: remove it"):
+            remote.ask({"do": "status"})
+        (folder / "control").unlink()
+        (folder / "control").write_text("")
+        with pytest.raises(Unreachable, match="is no socket of this user's"):
+            remote.ask({"do": "status"})
+        (folder / "control").unlink()
+        (folder / "elsewhere").rename(folder / "control")
+        folder.chmod(0o755)
+        with pytest.raises(Unreachable, match="is no socket of this user's"):
+            remote.ask({"do": "status"})
+        folder.chmod(0o700)
+
+
+def test_a_link_in_place_of_the_folder(runtime: Path, tmp_path: Path) -> None:
+    """A server does not go through it, a client does not look behind it, and nothing there is removed."""
+    other = tmp_path / "other"
+    (other / "gunicorn-1-2").mkdir(parents=True, mode=0o700)
+    other.chmod(0o700)
+    (runtime / "wsgi-reload-hooks").symlink_to(other)
+    with pytest.raises(OSError, match="belongs to this user alone: remove it"):
+        Control("gunicorn", os.getpid())
+    assert [home for home in homes() if home.path.startswith(str(runtime))] == []
+    assert (other / "gunicorn-1-2").is_dir()
+
+
+def test_what_dead_servers_left(runtime: Path) -> None:
+    """It is removed by whoever meets it: the next server, and the next one who looks; others' folders are not touched."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        home = make_home("gunicorn", process.pid)
+        (Path(home.path) / "control").write_text("")
+        assert home in list(homes())
+        (Path(home.path).parent / "notes-1-2").mkdir()
+        process.communicate(b"\n")
+    assert home not in list(homes())
+    assert [each.name for each in Path(home.path).parent.iterdir()] == ["notes-1-2"]
+    mine = make_home("serve", os.getpid())
+    (Path(mine.path).parent / "gunicorn-1-2").mkdir()
+    make_home("run", os.getpid())
+    assert sorted(each.name.split("-")[0] for each in Path(mine.path).parent.iterdir()) == ["notes", "run", "serve"]
+
+
+def test_a_path_that_is_too_long(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that says what to do."""
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    with pytest.raises(OSError, match="too long for a socket: set XDG_RUNTIME_DIR or TMPDIR to a shorter one"):
+        Control("gunicorn", os.getpid())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user(runtime: Path, tmp_path: Path) -> None:
+    """He cannot read, he cannot command; where he gets to the socket all the same, he is not heard."""
+    with served(tmp_path) as (control, _):
+        (folder,) = (runtime / "wsgi-reload-hooks").iterdir()
+        place = folder / "control"
+        assert _as_nobody(place) == "PermissionError"
+        for each in (runtime, folder.parent, folder):
+            each.chmod(0o755)
+        assert _as_nobody(place) == "PermissionError"
+        place.chmod(0o777)
+        if hasattr(socket, "SO_PASSCRED"):
+            assert _as_nobody(place) == "sent, no answer"
+            assert control.receive() == []
+
+
+def _as_nobody(place: Path) -> str:
+    """What *nobody* meets when he asks."""
+
+    def ask(folder: str) -> str:
+        return f"""
+import os, select, socket
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mine:
+    mine.bind({folder!r} + "/nobody")
+    try:
+        mine.sendto(b'{{"do": "status"}}', {str(place)!r})
+    except OSError as error:
+        print(type(error).__name__)
+    else:
+        print("answered" if select.select([mine], [], [], 0.5)[0] else "sent, no answer")
+"""
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o777)
+        done = subprocess.run([sys.executable, "-c", ask(folder)], capture_output=True, text=True, check=False)
+    assert not done.stderr, done.stderr
+    return done.stdout.strip()
+
+
+def test_no_server_is_no_error(runtime: Path) -> None:
+    """Nobody there."""
+    assert [each for each in remotes() if str(runtime) in each._path] == []
+    remove_home(Home("gunicorn", 1, str(runtime / "none" / "gunicorn-1-2")))

@@ -1,0 +1,138 @@
+"""Private folders for a user's running servers: where they are, whose they are, and what is left of dead ones.
+
+Each server has one, ``KIND-PID-BIRTH``: a pid alone may have been somebody else's before.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
+
+KINDS = ("gunicorn", "uwsgi", "run", "serve", "client")
+_FOLDER = "wsgi-reload-hooks"
+
+
+class Home(NamedTuple):
+    """The folder of one process: of what kind it is, its pid, and the path."""
+
+    kind: str
+    pid: int
+    path: str
+
+
+def make_home(kind: str, pid: int) -> Home:
+    """The folder of the process *pid*, made where it is missing; what dead ones left beside it is removed.
+
+    Raises OSError where no private folder can be had; its text says what to do.
+    """
+    base = _base()
+    make_private(base)
+    for home in _homes(base):
+        _remove_dead(home)
+    path = os.path.join(base, f"{kind}-{pid}-{_birth(pid)}")
+    make_private(path)
+    return Home(kind, pid, path)
+
+
+def homes() -> Iterator[Home]:
+    """Those of all living processes of this user; what dead ones left is removed."""
+    for base in _bases():
+        if is_private(base):
+            for home in _homes(base):
+                if not _remove_dead(home):
+                    yield home
+
+
+def remove_home(home: Home) -> None:
+    """Remove it with all that is in it, and the folder around it where it was the last."""
+    try:
+        for name in os.listdir(home.path):
+            os.unlink(os.path.join(home.path, name))
+        os.rmdir(home.path)
+    except OSError:
+        pass
+    try:
+        os.rmdir(os.path.dirname(home.path))
+    except OSError:
+        pass
+
+
+def make_private(folder: str) -> None:
+    """Make *folder* if it is missing. Raises OSError where it is not this user's alone."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if not is_private(folder):
+        raise PermissionError(f"{folder} is not a folder that belongs to this user alone: remove it")
+
+
+def is_private(folder: str) -> bool:
+    """Whether it is a folder, no link to one, that belongs to this user alone."""
+    try:
+        status = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+
+
+def _base() -> str:
+    """In ``XDG_RUNTIME_DIR`` where that is this user's, else in the folder for temporary files."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime) and is_private(runtime):
+        return os.path.join(runtime, _FOLDER)
+    return os.path.join(tempfile.gettempdir(), f"{_FOLDER}-{os.geteuid()}")
+
+
+def _bases() -> list[str]:
+    """Where servers may have theirs, also those that were started in other surroundings."""
+    mine = f"{_FOLDER}-{os.geteuid()}"
+    session = f"/run/user/{os.geteuid()}"
+    places = [_base(), os.path.join(tempfile.gettempdir(), mine), os.path.join("/tmp", mine)]
+    if is_private(session):
+        places.append(os.path.join(session, _FOLDER))
+    # Not the last part: whoever has put a link there has it lead to a place of his choice.
+    return list(
+        dict.fromkeys(os.path.join(os.path.realpath(os.path.dirname(each)), os.path.basename(each)) for each in places)
+    )
+
+
+def _homes(base: str) -> list[Home]:
+    try:
+        names = sorted(os.listdir(base))
+    except OSError:
+        return []
+    found = []
+    for name in names:
+        kind, _, rest = name.partition("-")
+        pid = rest.partition("-")[0]
+        if kind in KINDS and pid.isdigit():
+            found.append(Home(kind, int(pid), os.path.join(base, name)))
+    return found
+
+
+def _remove_dead(home: Home) -> bool:
+    """Remove it if its process is gone. Whether it was."""
+    born = os.path.basename(home.path).split("-", 2)[2:]
+    dead = born != [_birth(home.pid)]
+    if dead:
+        remove_home(home)
+    return dead
+
+
+def _birth(pid: int) -> str:
+    """When the process was started, in the kernel's own words; where it has none, whether it lives."""
+    found: Optional[str] = None
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            found = file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        pass
+    if found is None:
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return "gone"
+        except PermissionError:
+            pass
+    return found or ""

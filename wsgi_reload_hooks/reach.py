@@ -1,0 +1,161 @@
+"""Which running servers a command is about, and waiting until the last save is in service there or refused."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from .console import USAGE, Failure
+from .control import Message, Remote, Unreachable, remotes
+from .files import printable, under
+
+REFUSED = 1
+NOT_YET = 3
+"""Exit codes: the last save is refused; nobody knows yet, or a pause holds it back."""
+
+WAITED_AT_MOST = 120.0
+_PAUSE = 0.05
+
+
+class Server:
+    """A running server and what it said of itself last."""
+
+    def __init__(self, remote: Remote, status: Message) -> None:
+        self._remote = remote
+        self.status = status
+
+    def __str__(self) -> str:
+        version = self.status.get("version")
+        return printable(
+            f"{self._remote.kind}{f' {version}' if version else ''}, pid {self._remote.pid}, {self.status.get('root')}"
+        )
+
+    @property
+    def pid(self) -> int:
+        """What it is known by."""
+        return self._remote.pid
+
+    def ask(self, do: str, **what: Any) -> Message:
+        """Its answer. Raises `Failure` where there is none, or it is a complaint."""
+        try:
+            answer = self._remote.ask({"do": do, **what})
+        except Unreachable as error:
+            raise Failure(str(error)) from None
+        if "error" in answer:
+            raise Failure(f"{self._remote}: {printable(str(answer['error']))}")
+        return answer
+
+    def wait(self, until: float) -> bool:
+        """Wait, but not longer than *until* (steady clock), until all that is saved by now is in service or refused, and
+        no old worker takes requests any more. Whether it came to that. `status` is of then."""
+        ordered = self.ask("look")
+        while True:
+            self.status = self.ask("status")["status"]
+            if self.status["desk"] != ordered["desk"]:
+                # Another process answers for it now, which has not been asked.
+                ordered = self.ask("look")
+            elif self.status["at_rest"] and self.status["looked"] >= ordered["look"]:
+                return True
+            if time.monotonic() > until:
+                return False
+            time.sleep(_PAUSE)
+
+    def verdict(self, in_time: bool) -> int:
+        """The exit code after `wait`."""
+        if self.status.get("paused") and self.status.get("pending"):
+            return NOT_YET
+        if not in_time:
+            return NOT_YET
+        return REFUSED if self.status.get("state") == "refused" else 0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options by which servers are chosen."""
+    parser.add_argument("pid", nargs="*", type=_pid, metavar="PID", help="the server with this pid")
+    parser.add_argument("--all", action="store_true", help="all servers of this user")
+
+
+def waiting_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of commands that wait."""
+    parser.add_argument("--wait", action="store_true", help="until the last save is in service (0) or refused (1)")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=WAITED_AT_MOST,
+        metavar="S",
+        help=f"wait no longer than so many seconds (default: {WAITED_AT_MOST:g})",
+    )
+
+
+def running(pids: Sequence[int] = ()) -> list[Server]:
+    """The running servers of this user, or those of *pids*. Raises `Failure` where one of those is none."""
+    found = {remote.pid: remote for remote in remotes()}
+    missing = [pid for pid in pids if pid not in found]
+    if missing:
+        raise Failure(f"{missing[0]} is no server of this user with these hooks: see wsgi-reload status")
+    servers = []
+    for remote in found.values():
+        if not pids or remote.pid in pids:
+            try:
+                servers.append(Server(remote, remote.ask({"do": "status"})["status"]))
+            except (Unreachable, KeyError) as error:
+                if pids:
+                    raise Failure(str(error)) from None
+    return servers
+
+
+def chosen(options: argparse.Namespace) -> list[Server]:
+    """The servers that a command is about: those that are named; else those of the project here; else the only one.
+
+    Raises `Failure` where it is not clear which.
+    """
+    servers = running(options.pid)
+    if not servers:
+        raise Failure("no server of this user runs with these hooks")
+    if options.pid or options.all:
+        return servers
+    here = [each for each in servers if under(os.getcwd(), str(each.status.get("root")))]
+    if here:
+        return here
+    if len(servers) > 1:
+        raise Failure(
+            f"{len(servers)} servers run, none of them in this folder: name one by its pid "
+            f"({', '.join(str(each.pid) for each in servers)}), or use --all",
+            USAGE,
+        )
+    return servers
+
+
+def wait_for(servers: Sequence[Server], timeout: float) -> int:
+    """Wait for each of *servers*, *timeout* seconds in all. The exit code: the worst."""
+    until = time.monotonic() + timeout
+    return max((each.verdict(each.wait(until)) for each in servers), default=0)
+
+
+def refusal(status: Message) -> Optional[str]:
+    """What is refused there right now, and why; None where nothing is."""
+    why = status.get("last_refusal")
+    if status.get("state") != "refused" or not isinstance(why, dict):
+        return None
+    place = f"{why['path']}, line {why['line']}: " if why.get("line") else f"{why['path']}: " if why.get("path") else ""
+    lines = [place + str(why.get("reason")), *str(why.get("traceback") or "").splitlines()]
+    return "\n  ".join(printable(line) for line in lines)
+
+
+def _pid(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no pid")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds

@@ -15,7 +15,8 @@ NAME = PACKAGE.name
 
 # A module may import from lower layers only. The core knows no server; an adapter knows the core and one server.
 CORE = {
-    "console": 0,
+    "lines": 0,
+    "console": 1,
     "settings": 0,
     "proof": 0,
     "native": 0,
@@ -44,6 +45,9 @@ CORE = {
     "classic": 4,
     "watchlist": 4,
     "assets": 4,
+    "record": 0,
+    "systemd": 2,
+    "metrics": 4,
     "rehearsal": 4,
     "stage": 4,
     "desk": 4,
@@ -58,6 +62,7 @@ CORE = {
     "__init__": 8,
 }
 GUNICORN = {
+    "gunicorn_log": 7,
     "lameduck": 7,
     "configuration": 7,
     "lookout": 7,

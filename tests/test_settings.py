@@ -95,6 +95,12 @@ WRONG: list[tuple[str, Any]] = [
     ("warmup", "healthz"),
     ("warmup", ["/good", "http://host:port/"]),
     ("warmup", "ftp://host/"),
+    ("on_change", "notify 'shop"),
+    ("on_reloaded", " "),
+    ("on_refused", "'' shop"),
+    ("on_refused", ["notify"]),
+    ("metrics_file", "a\0b"),
+    ("log_format", "xml"),
 ]
 
 

@@ -9,6 +9,8 @@ import time
 import traceback
 from typing import Optional
 
+from .lines import Line
+
 _PATIENCE = 0.5
 ERROR = 1
 USAGE = 2
@@ -63,9 +65,12 @@ class Console:
             self._write("DEBUG", text, arguments)
 
     def _write(self, level: str, text: str, arguments: tuple[object, ...], more: str = "") -> None:
-        said = text % arguments if arguments else text
+        if isinstance(text, Line):
+            said = text.json()
+        else:
+            said = f"[{time.strftime('%H:%M:%S')}] [{level}] {text % arguments if arguments else text}{more}"
         # At once, and past Python's buffers: a child of ours writes to the same place.
-        line = f"[{time.strftime('%H:%M:%S')}] [{level}] {said}{more}\n".encode(errors="backslashreplace")
+        line = f"{said}\n".encode(errors="backslashreplace")
         try:
             # A reader that has paused does not keep us from our work: then the line is lost.
             while line and select.select([], [2], [], _PATIENCE)[1]:

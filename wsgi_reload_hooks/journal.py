@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from typing import Any, Optional
 
 from .files import Files, printable
+from .lines import Line
 from .proof import Refused
 
 PREFIX = "reload hooks: "
@@ -14,36 +16,44 @@ REFUSED = "refused, still serving the previous version"
 BROKEN = "the application does not load"
 BROKEN_START = "the application does not load, waiting for its repair"
 NOT_REPLACED = "a worker could not be replaced, trying again every 5 s"
+_EVENTS = {BROKEN: "broken_start", BROKEN_START: "broken_start", NOT_REPLACED: "not_replaced"}
 _NAMES_TOLD = 3
 
 
 class Journal:
-    """Writes to a server's *log* (`info`, `warning`, `error`, `debug`), with paths as *files* shortens them."""
+    """Writes to a server's *log* (`info`, `warning`, `error`, `debug`), with paths as *files* shortens them.
 
-    def __init__(self, log: Any, files: Files) -> None:
+    *json*: each line is a `Line`, which the log may write as one JSON object: with ``at``, ``level``, ``event``,
+    ``message``, and the *fields* of the call. Text has no fields.
+    """
+
+    def __init__(self, log: Any, files: Files, json: bool = False) -> None:
         self._log = log
         self._files = files
+        self._json = json
 
-    def info(self, text: str, *arguments: object) -> None:
+    def info(self, text: str, *arguments: object, event: str = "info", **fields: object) -> None:
         """A line of everyday life."""
-        self._log.info(PREFIX + text, *arguments)
+        self._write("info", text, arguments, event, fields)
 
-    def warning(self, text: str, *arguments: object) -> None:
+    def warning(self, text: str, *arguments: object, event: str = "warning", **fields: object) -> None:
         """A line about a set-up that will bite."""
-        self._log.warning(PREFIX + text, *arguments)
+        self._write("warning", text, arguments, event, fields)
 
     def debug(self, text: str, *arguments: object) -> None:
         """A line for whoever looks for a fault in the reloader."""
-        self._log.debug(PREFIX + text, *arguments)
+        self._write("debug", text, arguments, "debug", {})
 
     def failure(self, text: str, error: BaseException) -> None:
         """Something of ours or of the user's raised *error*, and it goes on."""
-        self._log.error(PREFIX + text, exc_info=error)
+        trace = "".join(traceback.format_exception(None, error, error.__traceback__)) if self._json else ""
+        self._write("error", text, (), "failure", {"traceback": trace.rstrip()}, exc_info=error)
 
     def refusal(self, about: str, why: Refused) -> None:
         """The one entry: where, what, and the last lines of the traceback."""
         trace = "".join("\n  " + printable(line) for line in why.traceback.splitlines())
-        self._log.error(PREFIX + "%s: %s%s", about, self.place(why), trace)
+        arguments = (about, self.place(why))
+        self._write("error", "%s: %s", arguments, _EVENTS.get(about, "refused"), reasons(why), trace)
 
     def place(self, why: Refused) -> str:
         """Where and what, on one line."""
@@ -57,3 +67,27 @@ class Journal:
         names = ([] if first is None else [first]) + sorted(self._files.relative(path) for path in paths)
         more = len(names) - _NAMES_TOLD
         return ", ".join(names[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+
+    def _write(
+        self,
+        level: str,
+        text: str,
+        arguments: tuple[object, ...],
+        event: str,
+        fields: dict[str, object],
+        more: str = "",
+        **options: object,
+    ) -> None:
+        write = getattr(self._log, level)
+        if self._json:
+            message = text % arguments if arguments else text
+            write(Line(PREFIX + message + more, level, event, message, fields), **options)
+        elif more:
+            write(PREFIX + text + "%s", *arguments, more, **options)
+        else:
+            write(PREFIX + text, *arguments, **options)
+
+
+def reasons(why: Refused) -> dict[str, object]:
+    """*why* for programs: what it is, where (an absolute path), and the last lines of the traceback."""
+    return {"reason": why.reason, "path": why.path, "line": why.line, "traceback": why.traceback}

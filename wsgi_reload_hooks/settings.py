@@ -12,8 +12,9 @@ import importlib
 import importlib.util
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 ENV_PREFIX = "WSGI_RELOAD_"
 TABLE = "wsgi_reload_hooks"
@@ -39,13 +40,22 @@ class Rule:
     choices: tuple[str, ...] = ()
     each: str = ""
     """A pattern for each item of a list."""
+    check: Optional[Callable[[Any], object]] = None
+    """Raises ValueError for a value that cannot be used."""
 
 
 def _setting(default: Any, text: str, allowed: str, **limits: Any) -> Any:
     return dataclasses.field(default=default, metadata={"rule": Rule(text, allowed, **limits)})
 
 
+def _is_command(text: str) -> None:
+    """Nothing, or a command whose quoting is right."""
+    if text and not (shlex.split(text) or [""])[0]:
+        raise ValueError("no command")
+
+
 _SECONDS = "seconds, a number above 0"
+_CALLBACK = "`package.module:function`, or a command with its arguments, quoted as for a shell"
 _GLOBS = (
     "file names or globs, `**` for any depth, `!` before one that takes back what those before it matched; "
     "a comma between them in the environment"
@@ -125,6 +135,18 @@ class Settings:
         "but old and new code side by side for a while, with 1 or more",
         "a whole number, 0 or more",
         minimum=0,
+    )
+    on_change: str = _setting("", "what is told of each change that is tried", _CALLBACK, check=_is_command)
+    on_reloaded: str = _setting("", "what is told when new code is in service", _CALLBACK, check=_is_command)
+    on_refused: str = _setting("", "what is told when new code is refused", _CALLBACK, check=_is_command)
+    metrics_file: str = _setting(
+        "", "where counters are kept for Prometheus, in its text format", "a file, relative to the project"
+    )
+    log_format: str = _setting(
+        "text",
+        "`json`: each line of these hooks in the log is one JSON object",
+        "text or json",
+        choices=("text", "json"),
     )
 
     sources: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False, repr=False)
@@ -226,6 +248,8 @@ def _checked(name: str, value: Any, source: str) -> Any:
             raise ValueError
         if rule.each and not all(re.fullmatch(rule.each, item) for item in result):
             raise ValueError
+        if rule.check is not None:
+            rule.check(result)
         if rule.minimum is not None and not (result >= rule.minimum and result < float("inf")):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
@@ -259,6 +283,8 @@ def _converted(value: Any, default: Any) -> Any:
         return names
     if not isinstance(value, str):
         raise TypeError
+    if "\0" in value:
+        raise ValueError
     return value
 
 
@@ -267,6 +293,6 @@ def table() -> str:
     rows = ["| setting | environment | default | what it does | allowed |", "|---|---|---|---|---|"]
     for name, field in FIELDS.items():
         rule: Rule = field.metadata["rule"]
-        default = "none" if field.default == () else str(field.default).lower()
+        default = "none" if field.default in ((), "") else str(field.default).lower()
         rows.append(f"| `{name}` | `{ENV_PREFIX}{name.upper()}` | {default} | {rule.help} | {rule.allowed} |")
     return "\n".join(rows) + "\n"

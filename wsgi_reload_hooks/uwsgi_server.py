@@ -10,6 +10,8 @@ import sys
 import traceback
 from typing import Any, Callable, NamedTuple, Optional
 
+from .lines import Line
+
 try:
     import uwsgi
 except ImportError:
@@ -218,9 +220,11 @@ class Log:
         """Nothing."""
 
     def _write(self, level: str, text: str, arguments: tuple[object, ...], more: str = "") -> None:
-        lines = (f"[{level}] " + (text % arguments if arguments else text) + more + "\n").encode(
-            errors="backslashreplace"
-        )
+        if isinstance(text, Line):
+            said = text.json()
+        else:
+            said = f"[{level}] " + (text % arguments if arguments else text) + more
+        lines = f"{said}\n".encode(errors="backslashreplace")
         # A master that collects the log takes a few kilobytes at a time.
         for start in range(0, len(lines), _LINES_AT_MOST):
             try:

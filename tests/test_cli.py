@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,12 +26,14 @@ MODULE = (sys.executable, "-m", "wsgi_reload_hooks")
 # What the script does that the installer makes of the entry point.
 SCRIPT = (sys.executable, "-c", "import sys\nfrom wsgi_reload_hooks.__main__ import main\nsys.exit(main())")
 LIMIT = 30
+# No server of another test is seen in it.
+RUNTIME = tempfile.TemporaryDirectory(prefix="wrh-")
 
 
 def environment() -> dict[str, str]:
     """That of the tests, without settings, and with the package."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WSGI_", "PYTHON"))}
-    return {**kept, "PYTHONPATH": str(PACKAGE_ROOT), "COLUMNS": "80"}
+    return {**kept, "PYTHONPATH": str(PACKAGE_ROOT), "COLUMNS": "80", "XDG_RUNTIME_DIR": RUNTIME.name}
 
 
 def cli(folder: Path, *words: str, program: Sequence[str] = MODULE, shell: str = "") -> tuple[int, str, str]:
@@ -110,6 +113,16 @@ def test_installed_script() -> None:
         (["run", "./noformat"], 126, "./noformat: cannot be run: Exec format error"),
         (["run", "./nointerpreter"], 126, "./nointerpreter: cannot be run: No such file or directory"),
         (["run", "--", "no\nsuch"], 127, "no such: there is no such program"),
+        (["status", "12x"], 2, "argument PID: '12x' is no pid; see wsgi-reload status --help"),
+        (["status", "--timeout", "soon"], 2, "argument --timeout: 'soon' is no number of seconds"),
+        (["status", "999999999"], 1, "999999999 is no server of this user with these hooks: see wsgi-reload status"),
+        (["status", "--wait"], 1, "no server of this user runs with these hooks"),
+        (["reload"], 1, "no server of this user runs with these hooks"),
+        (["resume", "1"], 1, "1 is no server of this user with these hooks"),
+        (["pause", "--for", "soon"], 2, "argument --for: 'soon' is no time: give seconds, or 90s, 10m, 2h, 1d"),
+        (["pause", "--for", "0"], 2, "'0' is no time"),
+        (["explain"], 2, "the following arguments are required: PATH; see wsgi-reload explain --help"),
+        (["explain", "--pid", "1", "x"], 1, "1 is no server of this user with these hooks"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -175,7 +188,7 @@ def test_main_raises_nothing(
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["--version"], ["run", "--help"], ["run", "true"], ["nosuch"]],
+    [["--help"], ["--version"], ["run", "--help"], ["run", "true"], ["nosuch"], ["explain", "x"], ["status", "--json"]],
     ids=" ".join,
 )
 @pytest.mark.parametrize("shell", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
@@ -188,7 +201,7 @@ def test_closed_files(tmp_path: Path, words: list[str], shell: str) -> None:
         assert (status, output, errors) == (0, "", "")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["explain", "x"]], ids=" ".join)
 def test_a_pipe_that_nobody_reads(tmp_path: Path, words: list[str]) -> None:
     """Whoever has seen enough of the help is told nothing more."""
     reading, writing = os.pipe()

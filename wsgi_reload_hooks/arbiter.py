@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pwd
 import sys
 import time
 from collections.abc import Collection, Iterable, Sequence
@@ -15,6 +16,8 @@ from typing import Any, Callable, NoReturn, Optional
 
 from . import subreaper
 from .assets import Assets
+from .callbacks import Callbacks, Rights
+from .chronicle import Chronicle
 from .configuration import Configuration, configuration_files
 from .control import Message as Answer
 from .crew import Batch, Crew, Member, Role
@@ -22,9 +25,11 @@ from .desk import Desk, control_or_none
 from .files import Files, printable
 from .gate import Gate
 from .generation import Generation
-from .journal import BROKEN, BROKEN_START, NOT_REPLACED, REFUSED, Journal
+from .gunicorn_log import journal, version
+from .journal import BROKEN, BROKEN_START, NOT_REPLACED, REFUSED, reasons
 from .lookout import Lookout
 from .proof import Refused, compile_sources
+from .record import Record
 from .reloader import Reloader, State
 from .reports import Message
 from .scanner import Digest, Digests, Scanner, Signature
@@ -46,7 +51,7 @@ class RollingArbiter:
         self._server = server
         self._settings = settings
         self._files = Files(settings)
-        self._journal = Journal(server.log, self._files)
+        self._journal = journal(server.log, self._files, settings.log_format)
         self._digests = Digests()
         self._scanner = Scanner()
         self._reloader = Reloader(self._digests, self._journal.debug)
@@ -61,10 +66,13 @@ class RollingArbiter:
         self._zygote_side: Optional[ZygoteSide] = None
         self._unheard: list[tuple[int, Message]] = []
         self._desk: Optional[Desk] = None
+        self._record = Record(server="gunicorn", version=version(), root=self._files.root)
+        callbacks = Callbacks(settings, self._journal, self._files.root, rights=_rights(server.cfg))
+        self._chronicle = Chronicle(settings, self._journal, self._record, callbacks)
         self._target = self._set = 0
         self._retry_at = self._restart_at = 0.0
         self._asked_at: Optional[float] = None
-        self._rolling: Optional[tuple[float, str]] = None
+        self._rolling: Optional[tuple[float, str, set[str]]] = None
         self._configuration: Optional[Configuration] = None
         self._refused_configuration: dict[str, Digest] = {}
 
@@ -135,6 +143,7 @@ class RollingArbiter:
         if getattr(server.cfg, "dirty_workers", 0) and getattr(server.cfg, "dirty_apps", None):
             self._journal.warning("dirty workers are not reloaded on a save: restart gunicorn for them")
         self._active = True
+        self._record.pid, self._record.started = server.pid, time.time()
         control = control_or_none("gunicorn", server.pid, self._journal.warning)
         self._lookout = Lookout(server, self._settings, self._files, self._scanner, control)
         self._desk = None if control is None else Desk(control, self._reloader, self._files, self)
@@ -198,7 +207,7 @@ class RollingArbiter:
             self._lookout.reports,
             self._files,
             self._generation,
-            self._settings.warmup,
+            self._settings,
         )
         side.move_in(their_post_fork)
 
@@ -246,7 +255,9 @@ class RollingArbiter:
                 self._failed(member, now)
         if self._desk is not None:
             self._desk.step()
+            self._record.paused = self._desk.paused_until is not None
         self._decide(now)
+        self._chronicle.look(len(self._scanner), len(self._crew.all(Role.SERVING)))
         self._crew.press(now)
         self._dismiss_surplus(now)
         self._set_num_workers(now)
@@ -362,7 +373,8 @@ class RollingArbiter:
         if not self._introduced and len(self._crew.all(Role.SERVING)) >= self._target:
             self._introduced = True
             self._watch.serving()
-            self._journal.info("watching %d files %s", len(self._scanner), self._lookout.describe())
+            self._record.engine = self._lookout.describe()
+            self._journal.info("watching %d files %s", len(self._scanner), self._record.engine, event="watching")
 
     def _changed(self, found: frozenset[str], now: float) -> None:
         paths = self._assets.changed(set(found), self._watch.reloading(set(found)))
@@ -377,6 +389,7 @@ class RollingArbiter:
         elif before is not State.IDLE:
             self._asked_at = None
             self._watch.serving()
+            self._chronicle.idle()
             self._journal.info("%s: as it is in service again, nothing to load", self._journal.names(paths))
 
     def _failed(self, member: Member, now: float) -> None:
@@ -419,6 +432,7 @@ class RollingArbiter:
         self._reloader.failed_start(loaded)
         news = self._reloader.refused(why)
         self._watch.refused(why, self._reloader.attempt)
+        self._chronicle.refused(why, news)
         if news:
             self._journal.refusal(BROKEN_START, why)
 
@@ -456,6 +470,7 @@ class RollingArbiter:
         """Start an attempt: all workers anew, or as many as may boot beside the old ones."""
         requested = self._reloader.request is not None
         paths = self._reloader.begin()
+        self._chronicle.begins(paths, requested)
         self._watch.trying()
         self._asked_at = self._asked_at or now
         configured = configuration_files(self._server) & paths
@@ -546,7 +561,7 @@ class RollingArbiter:
     def _switch(self, batch: Batch, crew: list[Member], now: float) -> None:
         """Let the new workers in and the old ones go."""
         old = [member for member in self._crew.all(Role.SERVING, Role.BOOTING) if member not in crew]
-        names = self._proven() if batch.of_reload else ""
+        names, paths = self._proven() if batch.of_reload else ("", set())
         if batch.victims is None:
             old.sort(key=lambda member: not member.page)
             leaving = old[: len(crew)] if len(crew) < self._target else old
@@ -565,7 +580,7 @@ class RollingArbiter:
         if batch.of_reload:
             for member in self._crew.all(Role.SERVING, Role.BOOTING):
                 member.recycle = member not in crew
-            self._rolling = (self._asked_at or now, names)
+            self._rolling = (self._asked_at or now, names, paths)
             self._reloader.switched()
             self._asked_at = now if self._reloader.wanted else None
             if len(leaving) == len(old):
@@ -581,8 +596,8 @@ class RollingArbiter:
         zygote.kept, zygote.batch = True, None
         self._crew.dismiss_zygotes(but=zygote)
 
-    def _proven(self) -> str:
-        """The new code is good. The names of what was changed."""
+    def _proven(self) -> tuple[str, set[str]]:
+        """The new code is good. What was changed, in words and as paths."""
         request = self._reloader.request
         paths = self._reloader.proven() - set(self._refused_configuration)
         if self._configuration is not None:
@@ -595,14 +610,17 @@ class RollingArbiter:
             self._journal.failure("the hook on_reload raised, the reload goes on", error)
         self._watch.listed(configuration_files(self._server))
         self._watch.serving()
-        return self._journal.names(paths, request)
+        return self._journal.names(paths, request), paths
 
     def _tell_reloaded(self, now: float) -> None:
         if self._rolling is not None:
-            since, names = self._rolling
+            since, names, paths = self._rolling
             self._rolling = None
             workers = len(self._crew.all(Role.SERVING))
-            self._journal.info("reloaded in %.2f s: %s; %d workers", now - since, names, workers)
+            told = {"seconds": now - since, "files": sorted(paths), "workers": workers}
+            text = "reloaded in %.2f s: %s; %d workers"
+            self._journal.info(text, now - since, names, workers, event="reloaded", **told)
+            self._chronicle.reloaded(paths, now - since, workers, names)
 
     def _refuse(
         self,
@@ -630,10 +648,11 @@ class RollingArbiter:
         self._asked_at = None
         news = self._reloader.refused(why)
         self._watch.refused(why, self._reloader.attempt)
+        self._chronicle.refused(why, news)
         if news:
             self._journal.refusal(about if self._served else BROKEN_START, why)
         else:
-            self._journal.info("still refused: %s", self._journal.place(why))
+            self._journal.info("still refused: %s", self._journal.place(why), event="still_refused", **reasons(why))
 
     def _restore_configuration(self) -> None:
         if self._configuration is not None:
@@ -669,7 +688,7 @@ class RollingArbiter:
     def status(self) -> Answer:
         """See `desk.Clerk`."""
         workers = [member.pid for member in self._crew.all(Role.SERVING)]
-        return {"workers": len(workers), "pids": workers, "watched": len(self._scanner)}
+        return {**self._record.as_note(), "pids": workers, "workers": len(workers), "watched": len(self._scanner)}
 
     def look(self) -> int:
         """See `desk.Clerk`."""
@@ -712,6 +731,14 @@ class RollingArbiter:
         self._crew.stop()
         self._theirs_stop(graceful)
         self._crew.end_zygotes()
+
+
+def _rights(cfg: Any) -> Optional[Rights]:
+    """Those of the workers, where the arbiter has more."""
+    if os.geteuid() != 0 or cfg.uid == 0:
+        return None
+    groups = os.getgrouplist(pwd.getpwuid(cfg.uid).pw_name, cfg.gid) if cfg.initgroups else [cfg.gid]
+    return Rights(cfg.uid, cfg.gid, tuple(groups))
 
 
 def _no_room(error: OSError) -> Refused:

@@ -8,7 +8,21 @@ from __future__ import annotations
 import logging
 from typing import Any, Optional
 
+from .files import Files
+from .journal import Journal
 from .lines import Line
+
+
+def version() -> str:
+    """gunicorn's."""
+    import gunicorn
+
+    return str(gunicorn.__version__)
+
+
+def journal(log: Any, files: Files, shape: str) -> Journal:
+    """A journal that writes to *log*; *shape*: the setting ``log_format``."""
+    return Journal(GunicornLog(log), files, json=True) if shape == "json" else Journal(log, files)
 
 
 class GunicornLog:

@@ -13,7 +13,9 @@ from typing import Any, Callable, Optional
 
 from . import frameworks
 from .assets import Assets
+from .callbacks import Callbacks
 from .checkout import Checkout
+from .chronicle import Chronicle
 from .control import Control, Message
 from .desk import Desk
 from .engines import Engine
@@ -23,6 +25,7 @@ from .imports import forget_bytecode
 from .journal import BROKEN_START, NOT_REPLACED, REFUSED, Journal
 from .ledger import Ledger, Note, Stamp
 from .proof import Refused, compile_sources
+from .record import Record
 from .rehearsal import Outcome, Plan, Rehearsal
 from .reloader import Reloader, State
 from .roll import Exchange
@@ -35,36 +38,41 @@ from .watchlist import WatchList
 
 _REFUSAL = "refusal"
 _PAUSE = "pause"
+_RECORD = "record"
 _BUSY = 0.02
 _GLANCE = 1.0
 _RETRY = 5.0
 
 
-class Leader:
-    """One attempt after the other. Driven by `step`, from whatever thread may block a little.
-
-    *plan* makes the plan of a rehearsal, or None where nothing can be rehearsed. *exchange* puts what was proven
-    into service. *make_engine* makes what notices changes. *control*: where the command line gets in.
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """What a leader works with. *plan* makes the plan of a rehearsal, or None where nothing can be rehearsed. *exchange*
+    puts what was proven into service. *make_engine* makes what notices changes. *callbacks* are the user's own; *control*
+    is where the command line gets in.
     """
 
-    def __init__(
-        self,
-        server: Server,
-        settings: Settings,
-        files: Files,
-        ledger: Ledger,
-        plan: Callable[[], Optional[Plan]],
-        exchange: Exchange,
-        make_engine: Callable[[Scanner], Engine],
-        control: Optional[Control] = None,
-    ) -> None:
+    plan: Callable[[], Optional[Plan]]
+    exchange: Exchange
+    make_engine: Callable[[Scanner], Engine]
+    callbacks: Callbacks
+    control: Optional[Control]
+
+
+class Leader:
+    """One attempt after the other. Driven by `step`, from whatever thread may block a little."""
+
+    def __init__(self, server: Server, settings: Settings, files: Files, ledger: Ledger, means: Means) -> None:
         self._server = server
         self._settings = settings
         self._files = files
         self._ledger = ledger
-        self._plan = plan
-        self._exchange = exchange
-        self._journal = Journal(server.log, files)
+        self._plan = means.plan
+        self._exchange = means.exchange
+        self._journal = Journal(server.log, files, settings.log_format == "json")
+        self._record = Record.from_note(ledger.read(_RECORD))
+        self._record.server, self._record.version, self._record.root = "uwsgi", server.version, files.root
+        self._record.pid, self._record.started = server.master, self._record.started or time.time()
+        self._chronicle = Chronicle(settings, self._journal, self._record, means.callbacks, self._keep)
         self._digests = Digests()
         self._scanner = Scanner()
         self._reloader = Reloader(self._digests, self._journal.debug)
@@ -83,11 +91,11 @@ class Leader:
         self._troubles = 0
         self._held = self._told_again = self._failed_start = False
         self._looks = Looks()
-        self._control = control
-        self._desk = None if control is None else Desk(control, self._reloader, files, self)
+        self._control = means.control
+        self._desk = None if means.control is None else Desk(means.control, self._reloader, files, self)
         self._take_over()
         # Last: it may start a process, which nobody would end if this raised.
-        self._engine = make_engine(self._scanner)
+        self._engine = means.make_engine(self._scanner)
 
     def step(self) -> float:
         """Do what is to be done now, never for long. The seconds until the next step."""
@@ -104,6 +112,7 @@ class Leader:
         self._looks.end(self._engine, ordered, bool(self._debouncer))
         self._serve_desk()
         self._decide(now)
+        self._chronicle.look(len(self._scanner), len(self._server.workers()))
         if self._reloader.state in (State.PROVING, State.SWITCHING) or self._held or self._looks.due:
             return _BUSY
         wait = self._debouncer.wait(now) if self._debouncer else self._engine.pause()
@@ -131,16 +140,21 @@ class Leader:
         self._desk.take(self._control.receive())
         before = self._desk.paused_until
         self._desk.step()
+        self._record.paused = self._desk.paused_until is not None
         until = self._desk.paused_until
         if until is None and before is not None:
             self._ledger.remove(_PAUSE)
         elif until is not None and until != before:
             self._ledger.write(_PAUSE, {"until": until})
 
+    def _keep(self, note: Note) -> None:
+        self._ledger.write(_RECORD, note)
+
     def status(self) -> Message:
         """See `desk.Clerk`."""
         pids = [slot.pid for slot in self._server.workers()]
-        return {"workers": len(pids), "pids": pids, "watched": len(self._scanner)}
+        known = {"pids": pids, "workers": len(pids), "watched": len(self._scanner), "engine": self._engine.describe()}
+        return {**self._record.as_note(), **known}
 
     def look(self) -> int:
         """See `desk.Clerk`."""
@@ -249,6 +263,7 @@ class Leader:
             return
         news = self._reloader.refused(why)
         self._watch.refused(why, trouble["files"])
+        self._chronicle.refused(why, news)
         if news:
             self._journal.refusal(BROKEN_START if nothing_serves else NOT_REPLACED, why)
 
@@ -269,6 +284,7 @@ class Leader:
             if self._verdict is not None and not self._verdict["done"]:
                 # Saved in the middle of a roll, and taken back: the roll goes on.
                 self._reloader.resume()
+            self._chronicle.idle()
             self._journal.info("%s: as it is in service again, nothing to load", self._journal.names(paths))
 
     # -- deciding --------------------------------------------------------------------------------------------------
@@ -312,7 +328,8 @@ class Leader:
                 return
             self._pronounce(set(), done=True)
             self._watch.serving()
-            self._journal.info("watching %d files %s", len(self._scanner), self._engine.describe())
+            self._record.engine = self._engine.describe()
+            self._journal.info("watching %d files %s", len(self._scanner), self._record.engine, event="watching")
             plan = self._plan()
             if plan is not None and (any(target.room for target in plan.targets) or frameworks.unfinished()):
                 # What another interpreter of the worker has loaded, or a request will, only a rehearsal can tell.
@@ -325,7 +342,9 @@ class Leader:
     def _begin(self, now: float) -> None:
         self._began = now
         self._watch.trying()
+        requested = self._reloader.request is not None
         pending = self._reloader.begin()
+        self._chronicle.begins(pending, requested)
         why = compile_sources(path for path in pending if not os.path.isdir(path))
         if why is not None:
             self._refuse(why, {})
@@ -371,6 +390,7 @@ class Leader:
         news = self._reloader.refused(why)
         self._watch.refused(why, loaded)
         self._ledger.write(_REFUSAL, dataclasses.asdict(why))
+        self._chronicle.refused(why, news)
         if news:
             self._asked_at = None
             serves = self._verdict is not None or any(slot.apps for slot in self._server.workers())
@@ -409,11 +429,14 @@ class Leader:
         count = len(self._server.workers())
         # Repaired while it was being tried, nobody can say what was saved.
         cause = "the repaired start" if self._failed_start and not changed else None
-        names = self._journal.names(changed, verdict.get("request") or cause)
+        request = verdict.get("request") or cause
+        names = self._journal.names(changed, request)
         self._failed_start = False
         if names:
             text = "reloaded in %.2f s: %s; %d worker" + ("s" if count != 1 else "")
-            self._journal.info(text, seconds, names, count)
+            told = {"seconds": seconds, "files": changed, "workers": count}
+            self._journal.info(text, seconds, names, count, event="reloaded", **told)
+            self._chronicle.reloaded(changed, seconds, count, request)
 
 
 def _refused(note: Note) -> Refused:

@@ -21,8 +21,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Callable, Optional
 
+from .callbacks import Callbacks
 from .checkout import Checkout
 from .child import Child, in_words
+from .chronicle import Chronicle
 from .console import Console, occupy
 from .control import Message as Answer
 from .desk import Desk, control_or_none
@@ -32,6 +34,7 @@ from .guard import Guard
 from .imports import forget_bytecode
 from .journal import BROKEN, BROKEN_START, REFUSED, Journal
 from .proof import Refused, compile_sources
+from .record import Record
 from .rehearsal import Outcome, Rehearsal, Target
 from .reloader import Reloader, State
 from .reports import Message
@@ -97,7 +100,7 @@ class Supervisor:
         self._program = program
         self._settings = settings
         self._files = Files(settings)
-        self._journal = Journal(console, self._files)
+        self._journal = Journal(console, self._files, settings.log_format == "json")
         self._digests = Digests()
         self._scanner = Scanner()
         self._reloader = Reloader(self._digests, self._journal.debug)
@@ -126,7 +129,11 @@ class Supervisor:
         self._status: Optional[int] = None
         self._signals: deque[int] = deque()
         self._looks = Looks()
-        self._control = control_or_none("serve" if program.gated else "run", os.getpid(), self._journal.warning)
+        kind = "serve" if program.gated else "run"
+        self._record = Record(kind, "", os.getpid(), self._files.root, time.time())
+        callbacks = Callbacks(settings, self._journal, self._files.root)
+        self._chronicle = Chronicle(settings, self._journal, self._record, callbacks)
+        self._control = control_or_none(kind, os.getpid(), self._journal.warning)
         self._desk = None if self._control is None else Desk(self._control, self._reloader, self._files, self)
         self._engine = engine(settings, self._files, self._scanner, lambda line: self._journal.warning("%s", line))
 
@@ -173,6 +180,8 @@ class Supervisor:
         if self._desk is not None and self._control is not None:
             self._desk.take(self._control.receive())
             self._desk.step()
+            self._record.paused = self._desk.paused_until is not None
+        self._chronicle.look(len(self._scanner), int(self._serving is not None))
         self._decide(now)
         if self._reloader.state is State.SWITCHING and self._serving is None and not self._going:
             self._start(now)
@@ -336,6 +345,7 @@ class Supervisor:
         elif before in (State.PROVING, State.REFUSED):
             self._asked_at, self._saved = None, set()
             self._watch.serving()
+            self._chronicle.idle()
             self._journal.info("%s: as it is in service again, nothing to load", self._journal.names(paths))
 
     def _temporary(self, paths: set[str]) -> set[str]:
@@ -355,7 +365,8 @@ class Supervisor:
             return
         if child.said_hello and now - max(self._heard_at, child.began) > _LOADED_AFTER:
             self._introduced = True
-            self._journal.info("watching %d files %s", len(self._scanner), self._engine.describe())
+            self._record.engine = self._engine.describe()
+            self._journal.info("watching %d files %s", len(self._scanner), self._record.engine, event="watching")
         elif not child.said_hello and now - child.began > _SILENT_AFTER:
             self._introduced = True
             self._journal.warning(
@@ -421,7 +432,10 @@ class Supervisor:
     def _begin(self, now: float) -> None:
         self._end_trial()
         self._watch.trying()
+        requested = self._reloader.request is not None
         pending = self._reloader.begin()
+        if self._has_served:
+            self._chronicle.begins(pending, requested)
         why = None
         if self._is_our_python():
             why = compile_sources(path for path in {*pending, *self._own} if not os.path.isdir(path))
@@ -523,7 +537,10 @@ class Supervisor:
         if again:
             what = self._cause or self._journal.names(self._saved)
             text = "reloaded in %.2f s: %s" if self._program.gated else "restarted in %.2f s: %s"
-            self._journal.info(text, now - (self._asked_at or now), what)
+            seconds = now - (self._asked_at or now)
+            told = {"seconds": seconds, "files": sorted(self._saved), "workers": 1}
+            self._journal.info(text, seconds, what, event="reloaded", **told)
+            self._chronicle.reloaded(self._saved, seconds, 1, self._cause or None)
         self._asked_at, self._saved, self._cause = None, set(), ""
 
     def _spawn(self, meet: Callable[[int], object] = lambda pid: None) -> Child:
@@ -558,6 +575,7 @@ class Supervisor:
     def _refuse(self, why: Refused, loaded: Iterable[str]) -> None:
         news = self._reloader.refused(why)
         self._watch.refused(why, loaded)
+        self._chronicle.refused(why, news)
         self._asked_at, self._cause = None, ""
         gives_up = not self._has_served and self._settings.broken_start == "exit"
         if news:
@@ -571,7 +589,8 @@ class Supervisor:
     def status(self) -> Answer:
         """See `desk.Clerk`."""
         pids = [] if self._serving is None else [self._serving.pid]
-        return {"workers": len(pids), "pids": pids, "watched": len(self._scanner)}
+        known = {"pids": pids, "workers": len(pids), "watched": len(self._scanner), "engine": self._engine.describe()}
+        return {**self._record.as_note(), **known}
 
     def look(self) -> int:
         """See `desk.Clerk`."""
@@ -649,7 +668,7 @@ class Supervisor:
             ended += f", {self._at_once} times at once"
             self._at_once = 0
         why = Refused(f"the program ended ({ended})", files=tuple(child.loaded))
-        self._reloader.refused(why)
+        self._chronicle.refused(why, self._reloader.refused(why))
         self._watch.refused(why, child.loaded)
         self._crashed = True
         self._journal.warning("the program ended (%s): waiting for a change", ended)

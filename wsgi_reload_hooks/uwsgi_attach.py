@@ -6,6 +6,7 @@ Under lazy-apps that is every worker, at each respawn; else it is the master, wh
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import os
 import signal
 import sys
@@ -14,11 +15,12 @@ from types import TracebackType
 from typing import Optional
 
 from . import uwsgi_checks
+from .callbacks import Callbacks
 from .desk import control_or_none
 from .engines import Engine, engine
 from .files import Files, printable
 from .journal import PREFIX, Journal
-from .leader import Leader
+from .leader import Leader, Means
 from .ledger import Ledger
 from .native import Native
 from .proof import Refused
@@ -63,7 +65,7 @@ class Hooks:
         self._server = server
         self._settings = settings
         self._files = Files(settings)
-        self._journal = Journal(server.log, self._files)
+        self._journal = Journal(server.log, self._files, settings.log_format == "json")
         self._ledger = Ledger(server.master)
         self._targets, self._complaints = targets(server.options(), 0)
         self._command: Optional[tuple[str, ...]] = None
@@ -187,17 +189,9 @@ class Hooks:
     def _make_leader(self) -> Leader:
         exchange = Exchange(self._server, self._ledger, self._signal)
         control = control_or_none("uwsgi", self._server.master, self._journal.warning)
+        means = Means(self._plan, exchange, self._make_engine, self._callbacks(), control)
         try:
-            return Leader(
-                self._server,
-                self._settings,
-                self._files,
-                self._ledger,
-                self._plan,
-                exchange,
-                self._make_engine,
-                control,
-            )
+            return Leader(self._server, self._settings, self._files, self._ledger, means)
         except BaseException:
             if control is not None:
                 control.leave()
@@ -205,6 +199,16 @@ class Hooks:
 
     def _make_engine(self, scanner: Scanner) -> Engine:
         return engine(self._settings, self._files, scanner, lambda line: self._journal.warning("%s", line), _python)
+
+    def _callbacks(self) -> Callbacks:
+        settings, command = self._settings, None
+        if settings.on_change or settings.on_reloaded or settings.on_refused:
+            try:
+                command = interpreter()
+            except NoInterpreter as error:
+                self._journal.warning("%s; until then no callback is called", error)
+                settings = dataclasses.replace(settings, on_change="", on_reloaded="", on_refused="")
+        return Callbacks(settings, self._journal, self._files.root, command)
 
     def _stop_leading(self) -> None:
         leader, self._leader = self._leader, None

@@ -42,6 +42,7 @@ class Server:
 
     def __init__(self) -> None:
         self.master: int = uwsgi.masterpid()
+        self.version = _text(getattr(uwsgi, "version", ""))
         self.has_threads = bool(getattr(uwsgi, "has_threads", False))
         self.lazy = "lazy-apps" in uwsgi.opt or "lazy" in uwsgi.opt
         self.log = Log()
@@ -231,6 +232,10 @@ class Log:
                 os.write(2, lines[start : start + _LINES_AT_MOST])
             except OSError:
                 return
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def is_ready(slot: Slot) -> bool:

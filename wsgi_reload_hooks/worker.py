@@ -19,12 +19,13 @@ from .django_assets import DjangoAssets, Folders, Memory
 from .files import Files, loaded_files, under
 from .gate import Gate
 from .generation import Generation
+from .gunicorn_log import journal
 from .imports import ImportWitness
-from .journal import Journal
 from .lameduck import LameDuck, UvicornDuck, closing, is_asgi, is_uvicorn, lame_duck
 from .proof import Refused
 from .reports import Reports, Sender
 from .scanner import Signature, signature
+from .settings import Settings
 from .warmup import Failed, warm_up, warm_up_asgi
 
 App = Callable[..., Awaitable[None]]
@@ -58,16 +59,16 @@ class WorkerSide:
         reports: Reports,
         files: Files,
         generation: Generation,
-        warmup: Collection[str] = (),
+        settings: Settings,
     ) -> None:
         self._server = server
-        self._warmup = () if birth.page else warmup
+        self._warmup = () if birth.page else settings.warmup
         self._worker = worker
         self._birth = birth
         self._files = files
         reports.leave()
         self._sender = Sender(reports.writer, os.getpid())
-        failure = Journal(worker.log, files).failure
+        failure = journal(worker.log, files, settings.log_format).failure
         self._django = DjangoAssets(generation, files.ours, self._remembers, failure, birth.memory)
         self._reported = dict(birth.reported)
         self._ready = False

@@ -195,6 +195,10 @@ class Server:
     def log(self) -> str:
         return self.log_path.read_text(errors="backslashreplace")
 
+    def surroundings(self) -> dict[str, str]:
+        """The environment that it was started in."""
+        return dict(self._environment)
+
     def exited(self) -> bool:
         assert self._process is not None
         return self._process.poll() is not None

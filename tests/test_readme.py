@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import wsgi_reload_hooks
+from wsgi_reload_hooks.callbacks import Error, Event
+from wsgi_reload_hooks.metrics import text
+from wsgi_reload_hooks.record import Record
 from wsgi_reload_hooks.settings import Settings, table
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -42,6 +48,22 @@ def test_the_names_of_the_python_example_exist() -> None:
     namespace: dict[str, object] = {}
     exec(example, namespace)
     assert callable(namespace["code_changed"]) and callable(namespace["watch"])
+
+
+def test_the_example_of_a_callback_works() -> None:
+    """The function of the README gets along with an event, and its fields and the counters are those of the code."""
+    posted: list[object] = []
+    example = next(block for block in blocks("python") if "on_refused" in block)
+    names: dict[str, Any] = {"HOOK": "", "requests": SimpleNamespace(post=lambda *words, json: posted.append(json))}
+    exec(example, names)
+    names["told"](Event("refused", "gunicorn", 1, "/srv/shop", error=Error("NameError: x", "/srv/shop/app.py", 3)))
+    assert posted == [{"text": "NameError: x in /srv/shop/app.py, line 3"}]
+    section = README.read_text().partition("## Callbacks")[2].partition("\n## ")[0]
+    fields = [field.name for kind in (Event, Error) for field in dataclasses.fields(kind)]
+    assert [name for name in fields if f"`{name}`" not in section] == []
+    assert set(re.findall(r"wsgi_reload_\w+", section)) <= set(
+        re.findall(r"^wsgi_reload_\w+", text(Record()), re.MULTILINE)
+    )
 
 
 def test_the_log_lines_are_those_of_the_code() -> None:

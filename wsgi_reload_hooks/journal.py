@@ -88,6 +88,6 @@ class Journal:
             write(PREFIX + text, *arguments, **options)
 
 
-def reasons(why: Refused) -> dict[str, object]:
+def reasons(why: Refused) -> dict[str, Any]:
     """*why* for programs: what it is, where (an absolute path), and the last lines of the traceback."""
     return {"reason": why.reason, "path": why.path, "line": why.line, "traceback": why.traceback}

@@ -47,8 +47,8 @@ def children(pid: int) -> list[int]:
 
 
 def is_helper(pid: int) -> bool:
-    """Whether it is what listens for events, or a zygote: no worker."""
-    return is_listener(pid) or is_zygote(pid)
+    """Whether it is what listens for events, a zygote, or what tells of an event: no worker."""
+    return is_listener(pid) or is_zygote(pid) or b"/announce.py\0" in command_line(pid)
 
 
 def is_listener(pid: int) -> bool:

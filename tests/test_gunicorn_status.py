@@ -95,7 +95,7 @@ def test_gunicorn_explain(project: Project) -> None:
 
 def test_gunicorn_leaves_nothing_for_status(project: Project) -> None:
     """A server that was killed is not shown, and its folder is removed by who looks."""
-    with Gunicorn(project, workers=1) as server:
+    with Gunicorn(project, workers=1, worker_class="gthread") as server:
         server.wait_for_log(patterns.WATCHING)
         folder = server.runtime / "wsgi-reload-hooks"
         assert len(list(folder.iterdir())) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from harness import EACH_KIND, Project, Serve, holds, patterns, processes, wait_until
 from harness.serve import closed, open_files, talk
+from harness.steering import commanded, right_answers, status
 from harness.waiting import LIMIT
 
 from wsgi_reload_hooks.sockets import bind
@@ -669,3 +671,25 @@ def test_nothing_grows(project: Project) -> None:
         save(25)
         wait_until(lambda: open_files(server.pid) == files, lambda: f"{files} became {open_files(server.pid)}")
         assert processes.resident_kb(server.pid) < memory + 2000
+
+
+def test_serve_steered(project: Project) -> None:
+    """Status, waiting, a reload that is asked for, a pause, and a file explained: as of any other server."""
+    with Serve(project) as server:
+        server.wait_for_log(patterns.WATCHING)
+        right_answers(server, 2)
+        project.release()
+        assert commanded(server, "status", "--wait")[0] == 0
+        told = status(server)
+        assert (told["server"], told["workers"], told["root"]) == ("serve", 1, str(project.root))
+        before = told["pids"]
+        assert commanded(server, "reload", "--wait")[0] == 0
+        assert server.wait_for_log(patterns.SERVE_RELOADED, 4)["what"] == "wsgi-reload"
+        assert status(server)["pids"] != before
+        commanded(server, "pause")
+        old = project.version
+        project.release()
+        assert commanded(server, "status", "--wait")[0] == 3 and server.version() == old
+        (told,) = json.loads(commanded(server, "explain", "--json", "app.py")[1])
+        assert told["pending"] and told["workers"] == status(server)["pids"]
+        assert commanded(server, "resume", "--wait")[0] == 0 and server.version() == project.version

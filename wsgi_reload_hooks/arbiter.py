@@ -72,7 +72,7 @@ class RollingArbiter:
         self._target = self._set = 0
         self._retry_at = self._restart_at = 0.0
         self._asked_at: Optional[float] = None
-        self._rolling: Optional[tuple[float, str, set[str]]] = None
+        self._rolling: Optional[tuple[float, Optional[str], set[str]]] = None
         self._configuration: Optional[Configuration] = None
         self._refused_configuration: dict[str, Digest] = {}
 
@@ -192,6 +192,7 @@ class RollingArbiter:
             self._move_in(worker, birth, their_post_fork)
             return
         self._lookout.leave()
+        self._chronicle.leave()
         self._crew.leave_zygotes()
         batch, birth = self._crew.batch(), self._crew.birth
         if batch is not None and batch.gate is not birth.gate:
@@ -215,6 +216,7 @@ class RollingArbiter:
         """In a zygote."""
         self._crew.born()
         self._lookout.leave()
+        self._chronicle.leave()
         self._crew.leave_zygotes()
         # The end of a gate is told by its last holder; the waiting end comes with the order.
         batch.gate.close()
@@ -561,7 +563,8 @@ class RollingArbiter:
     def _switch(self, batch: Batch, crew: list[Member], now: float) -> None:
         """Let the new workers in and the old ones go."""
         old = [member for member in self._crew.all(Role.SERVING, Role.BOOTING) if member not in crew]
-        names, paths = self._proven() if batch.of_reload else ("", set())
+        request = self._reloader.request
+        paths = self._proven() if batch.of_reload else set()
         if batch.victims is None:
             old.sort(key=lambda member: not member.page)
             leaving = old[: len(crew)] if len(crew) < self._target else old
@@ -580,7 +583,7 @@ class RollingArbiter:
         if batch.of_reload:
             for member in self._crew.all(Role.SERVING, Role.BOOTING):
                 member.recycle = member not in crew
-            self._rolling = (self._asked_at or now, names, paths)
+            self._rolling = (self._asked_at or now, request, paths)
             self._reloader.switched()
             self._asked_at = now if self._reloader.wanted else None
             if len(leaving) == len(old):
@@ -596,9 +599,8 @@ class RollingArbiter:
         zygote.kept, zygote.batch = True, None
         self._crew.dismiss_zygotes(but=zygote)
 
-    def _proven(self) -> tuple[str, set[str]]:
-        """The new code is good. What was changed, in words and as paths."""
-        request = self._reloader.request
+    def _proven(self) -> set[str]:
+        """The new code is good. What was changed."""
         paths = self._reloader.proven() - set(self._refused_configuration)
         if self._configuration is not None:
             self._target = self._configuration.workers
@@ -610,17 +612,18 @@ class RollingArbiter:
             self._journal.failure("the hook on_reload raised, the reload goes on", error)
         self._watch.listed(configuration_files(self._server))
         self._watch.serving()
-        return self._journal.names(paths, request), paths
+        return paths
 
     def _tell_reloaded(self, now: float) -> None:
         if self._rolling is not None:
-            since, names, paths = self._rolling
+            since, request, paths = self._rolling
+            names = self._journal.names(paths, request)
             self._rolling = None
             workers = len(self._crew.all(Role.SERVING))
             told = {"seconds": now - since, "files": sorted(paths), "workers": workers}
             text = "reloaded in %.2f s: %s; %d workers"
             self._journal.info(text, now - since, names, workers, event="reloaded", **told)
-            self._chronicle.reloaded(paths, now - since, workers, names)
+            self._chronicle.reloaded(paths, now - since, workers, request)
 
     def _refuse(
         self,

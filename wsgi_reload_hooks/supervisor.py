@@ -432,10 +432,12 @@ class Supervisor:
     def _begin(self, now: float) -> None:
         self._end_trial()
         self._watch.trying()
-        requested = self._reloader.request is not None
+        request = self._reloader.request
         pending = self._reloader.begin()
         if self._has_served:
-            self._chronicle.begins(pending, requested)
+            self._asked_at = self._asked_at or now
+            self._cause = self._cause or request or ""
+            self._chronicle.begins(pending, request is not None)
         why = None
         if self._is_our_python():
             why = compile_sources(path for path in {*pending, *self._own} if not os.path.isdir(path))
@@ -541,6 +543,9 @@ class Supervisor:
             told = {"seconds": seconds, "files": sorted(self._saved), "workers": 1}
             self._journal.info(text, seconds, what, event="reloaded", **told)
             self._chronicle.reloaded(self._saved, seconds, 1, self._cause or None)
+        elif self._record.refused:
+            # A start that was broken, and is repaired.
+            self._chronicle.idle()
         self._asked_at, self._saved, self._cause = None, set(), ""
 
     def _spawn(self, meet: Callable[[int], object] = lambda pid: None) -> Child:

@@ -337,6 +337,66 @@ def test_what_an_import_prints_is_printed_once(project: Project) -> None:
         assert server.count("loaded by one") == 1
 
 
+def test_what_is_shared_stays_shared(project: Project, notes: Notes) -> None:
+    """Neither the start of a worker nor its garbage collections write to what the import has made."""
+    # Modules of a page each: whoever looks at one, or collects, has that page for himself.
+    project.release(
+        top="""
+import sys, types
+class Wide(types.ModuleType):
+    __slots__ = [f"slot{number}" for number in range(500)]
+for number in range(10_000):
+    sys.modules[f"wide{number}"] = Wide(f"wide{number}")
+"""
+    )
+    file = own_configuration(
+        project, notes.code + "def post_worker_init(worker):\n    __import__('gc').collect()\n    note('collected')\n"
+    )
+    with Gunicorn(project, configuration=file, workers=2, environment=PRELOAD) as server:
+        notes.wait("collected", 2)
+        server.answers()
+        assert processes.memory_kb(the_zygote(server), "Rss") > 40_000
+        own = [processes.memory_kb(pid, "Private_Dirty") for pid in server.workers()]
+        assert len(own) == 2 and max(own) < 20_000
+
+
+def test_a_collector_that_is_switched_off(project: Project, notes: Notes) -> None:
+    """An application that sees to the garbage by itself finds it as it left it."""
+    project.release(top="import gc; gc.disable()")
+    file = own_configuration(
+        project,
+        notes.code + "def post_fork(server, worker):\n"
+        "    import gc\n"
+        "    note('gc', gc.isenabled(), gc.get_freeze_count())\n",
+    )
+    with Gunicorn(project, configuration=file, workers=1, environment=PRELOAD):
+        assert notes.wait("gc", 1) == [["False", "0"]]
+
+
+def test_files_that_are_loaded_past_the_import_system(project: Project) -> None:
+    """They are watched, be they loaded by the application or by a worker for itself."""
+    load = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location({name!r}, {path!r})
+module = sys.modules[{name!r}] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+"""
+    by_all, by_each = (
+        load.format(name=name, path=str(project.root / f"{name}.conf.py")) for name in ("by_all", "by_each")
+    )
+    for name in ("by_all", "by_each"):
+        project.save(f"{name}.conf.py", "")
+    project.release(top=by_all)
+    hook = "def post_worker_init(worker):\n" + "".join(f"    {line}\n" for line in by_each.splitlines() if line)
+    file = own_configuration(project, hook)
+    with Gunicorn(project, configuration=file, workers=2, environment=PRELOAD) as server:
+        server.wait_for_workers(2)
+        for number, name in enumerate(("by_all", "by_each"), 1):
+            project.save(f"{name}.conf.py", f"NUMBER = {number}\n")
+            wait_for_reloads(server, number)
+            assert f"{name}.conf.py" in server.wait_for_log(patterns.RELOADED, number)["what"]
+
+
 def test_logs_that_were_moved(project: Project) -> None:
     """After a USR1 workers that are forked later write to the new file."""
     log = project.root / "error.log"

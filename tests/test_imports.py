@@ -21,7 +21,7 @@ from typing import Any, Optional
 import pytest
 from edits import LONG_AGO, date, save
 
-from wsgi_reload_hooks.imports import ImportWitness
+from wsgi_reload_hooks.imports import ImportWitness, Modules, unwitnessed
 from wsgi_reload_hooks.scanner import Signature, signature
 
 
@@ -268,6 +268,57 @@ def test_only_finders_behind_are_asked(here: Here) -> None:
     sys.meta_path.insert(0, first)
     load("m")
     assert first.asked == ["m"] and here.names == ["m.py"]
+
+
+# -- what nobody witnessed -------------------------------------------------------------------------------------------
+
+
+def names(modules: list[object]) -> set[str]:
+    return {each.__name__ for each in modules if isinstance(each, types.ModuleType)}
+
+
+def test_newer_modules(here: Here) -> None:
+    """Those that came since are told, newest first; none of them that were there before."""
+    for name in ("first", "second"):
+        here.module(f"{name}.py", "")
+    since = Modules()
+    assert since.newer() == []
+    first = load("first")
+    second = load("second")
+    assert since.newer() == [second, first] and Modules().newer() == []
+
+
+@pytest.mark.parametrize("change", ["the last taken out", "the last moved", "another moved", "another taken out"])
+def test_newer_modules_where_order_is_lost(here: Here, change: str) -> None:
+    """Where older modules were taken out or put in anew, those that came since are told all the same."""
+    for name in ("another", "last", "new", "newest"):
+        here.module(f"{name}.py", "")
+    load("another")
+    load("last")
+    since = Modules()
+    load("new")
+    name = "last" if "last" in change else "another"
+    module = sys.modules.pop(name)
+    if "moved" in change:
+        sys.modules[name] = module
+    load("newest")
+    assert names(since.newer()) >= {"new", "newest"}
+
+
+def test_what_nobody_witnessed(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of ours that were not reported are told with their signatures, of all modules or of those that came since."""
+    old, told, new = (here.module(f"{name}.py", "") for name in ("old", "told", "new"))
+    load("old")
+    since = Modules()
+    load("told")
+    load("new")
+    # A loop of links, which cannot be asked for anything.
+    (here.root / "loop.py").symlink_to("loop.py")
+    odd = types.ModuleType("odd")
+    odd.__file__ = str(here.root / "loop.py")
+    monkeypatch.setitem(sys.modules, "odd", odd)
+    assert dict(unwitnessed({str(told)}, here.ours, since)) == {str(new): signature(str(new))}
+    assert dict(unwitnessed({str(told)}, here.ours)).keys() == {str(old), str(new)}
 
 
 # -- byte code -------------------------------------------------------------------------------------------------------

@@ -94,10 +94,12 @@ def module_file(module: object) -> Optional[str]:
     return source_of(path) if isinstance(path, str) and path else None
 
 
-def loaded_files() -> set[str]:
-    """The files of all modules of this process."""
-    # A copy first: another thread may import while we look.
-    return {path for module in list(sys.modules.values()) for path in [module_file(module)] if path}
+def loaded_files(modules: Optional[Iterable[object]] = None) -> set[str]:
+    """The files of *modules*; where None are given, of all modules of this process."""
+    if modules is None:
+        # A copy: another thread may import while we look.
+        modules = list(sys.modules.values())
+    return {path for module in modules for path in [module_file(module)] if path}
 
 
 class Walk:

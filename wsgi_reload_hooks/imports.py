@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import itertools
 import os
 import sys
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, Callable, Optional
 
-from .files import source_of
+from .files import loaded_files, source_of
 from .scanner import Signature, signature
 
 Seen = Callable[[str, Optional[Signature]], None]
@@ -72,6 +73,36 @@ class ImportWitness:
         if found is not None and (source in self._changed or abs(time.time() - found.mtime_ns / 1e9) < _FRESH):
             _without_bytecode(spec.loader)
         self._seen(source, found)
+
+
+class Modules:
+    """The modules that this process has now; to be asked later, also in a process that was forked meanwhile."""
+
+    def __init__(self) -> None:
+        self._count = len(sys.modules)
+        self._last = list(itertools.islice(reversed(sys.modules), 1))
+
+    def newer(self) -> list[object]:
+        """Those that came since; all, where older ones were taken out or came anew."""
+        # None of the older ones is touched: that alone writes to the memory that forked processes share.
+        more = max(0, len(sys.modules) - self._count)
+        names = list(itertools.islice(reversed(sys.modules), more + 1))
+        if names[more:] == self._last:
+            return [sys.modules.get(name) for name in names[:more]]
+        return list(sys.modules.values())
+
+
+def unwitnessed(
+    reported: Collection[str], ours: Callable[[str], bool], since: Optional[Modules] = None
+) -> Iterator[tuple[str, Optional[Signature]]]:
+    """The files that are *ours* and not *reported*, with their signatures; of the modules that came *since*, or of all."""
+    for path in loaded_files(None if since is None else since.newer()):
+        if path not in reported and ours(path):
+            try:
+                found = signature(path)
+            except OSError:
+                continue
+            yield path, found
 
 
 def _ask(

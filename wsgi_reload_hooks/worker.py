@@ -16,15 +16,15 @@ from typing import Any, NoReturn, Optional
 
 from . import frameworks
 from .django_assets import DjangoAssets, Folders, Memory
-from .files import Files, loaded_files, under
+from .files import Files, under
 from .gate import Gate
 from .generation import Generation
 from .gunicorn_log import journal
-from .imports import ImportWitness
+from .imports import ImportWitness, Modules, unwitnessed
 from .lameduck import LameDuck, UvicornDuck, closing, is_asgi, is_uvicorn, lame_duck
 from .proof import Refused
 from .reports import Reports, Sender
-from .scanner import Signature, signature
+from .scanner import Signature
 from .settings import Settings
 from .warmup import Failed, warm_up, warm_up_asgi
 
@@ -37,14 +37,16 @@ class Birth:
     """What a worker is born with, decided in the arbiter before it forks.
 
     *changed*: files whose byte code is not to be believed. *page*: it serves an error page and no application.
-    *reported*: files that it was born with, which were told of; *memory*: from when on it may remember others.
+    *modules*: what it was born with, whose files were told of as *reported*. *memory*: from when on it may remember
+    other files.
     """
 
     gate: Optional[Gate] = None
     changed: Collection[str] = ()
     page: bool = False
     reuse_port: bool = False
-    reported: Mapping[str, Optional[Signature]] = dataclasses.field(default_factory=dict)
+    reported: dict[str, Optional[Signature]] = dataclasses.field(default_factory=dict)
+    modules: Optional[Modules] = None
     memory: Optional[Memory] = None
 
 
@@ -70,7 +72,8 @@ class WorkerSide:
         self._sender = Sender(reports.writer, os.getpid())
         failure = journal(worker.log, files, settings.log_format).failure
         self._django = DjangoAssets(generation, files.ours, self._remembers, failure, birth.memory)
-        self._reported = dict(birth.reported)
+        # No copy: it would write to each entry's memory, which a zygote's workers share.
+        self._reported = birth.reported
         self._ready = False
         self._leaving = False
         self._duck: Optional[LameDuck] = lame_duck(worker)
@@ -199,12 +202,8 @@ class WorkerSide:
 
     def _arrive(self) -> None:
         """Loaded and ready: say so, and what has been loaded unseen."""
-        for path in loaded_files():
-            if path not in self._reported and self._files.ours(path):
-                try:
-                    self._saw(path, signature(path))
-                except OSError:
-                    continue
+        for path, found in unwitnessed(self._reported, self._files.ours, self._birth.modules):
+            self._saw(path, found)
         self._django.connect()
         self._django.look()
         self._leaving = False

@@ -10,6 +10,7 @@ import _socket
 import array
 import contextlib
 import dataclasses
+import gc
 import json
 import logging
 import os
@@ -28,7 +29,7 @@ from .django_assets import Memory
 from .files import Files
 from .gate import Gate
 from .generation import Generation
-from .imports import ImportWitness
+from .imports import ImportWitness, Modules, unwitnessed
 from .proof import Refused
 from .reports import Reports, Sender
 from .scanner import Signature
@@ -158,6 +159,7 @@ class ZygoteSide:
         reports.leave()
         self._sender = Sender(reports.writer, self._pid)
         self._reported: dict[str, Optional[Signature]] = {}
+        self._modules: Optional[Modules] = None
         self._loaded = self._leaving = False
         self._name = NAME
         self._gate: Optional[Gate] = None
@@ -197,7 +199,7 @@ class ZygoteSide:
         for heartbeat in self._others:
             heartbeat.close()
         self._way.close()
-        return Birth(self._gate, self._changed, False, self._late, self._reported, self._memory)
+        return Birth(self._gate, self._changed, False, self._late, self._reported, self._modules, self._memory)
 
     def _settle(self) -> None:
         server = self._server
@@ -235,6 +237,11 @@ class ZygoteSide:
         except BaseException as error:
             self._refuse(Refused.from_exception(error, hidden_folders(), self._files.ours))
         self._loaded = True
+        # Here, not by each worker. What comes while we look is seen twice rather than never.
+        self._modules = Modules()
+        for path, found in unwitnessed(self._reported, self._files.ours):
+            self._saw(path, found)
+        _freeze()
 
     def _refuse(self, why: Refused) -> NoReturn:
         self._leaving = True
@@ -347,6 +354,17 @@ def _receive(way: _socket.socket) -> tuple[bytes, list[int]]:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
     return note, list(numbers)
+
+
+def _freeze() -> None:
+    """Have no garbage collection of a worker look at what is there now: it would write to all of that, and share none.
+
+    An application that has switched the collector off sees to this by itself.
+    """
+    if gc.isenabled():
+        # What is garbage by now would be kept for ever.
+        gc.collect()
+        gc.freeze()
 
 
 def _flush() -> None:

@@ -93,7 +93,7 @@ def main(options: argparse.Namespace) -> int:
         if not os.path.exists(path):
             raise Failure(f"{path}: there is no such file or folder", USAGE)
     settings, files = rules(options)
-    journal = Journal(Console(options.verbose), files)
+    journal = Journal(Console(options.verbose), files, settings.log_format == "json")
     if not settings.enabled:
         journal.info("switched off (%s): nothing is watched", settings.sources["enabled"])
         return 0

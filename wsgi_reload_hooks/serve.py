@@ -52,7 +52,7 @@ def main(options: argparse.Namespace) -> int:
         raise Failure("waitress is not installed: pip install waitress, or use --server wsgiref", USAGE)
     sockets = _sockets(options.listen)
     console = Console(options.verbose)
-    journal = Journal(console, Files(settings))
+    journal = Journal(console, Files(settings), settings.log_format == "json")
     journal.info("serving %s at %s (%s)", options.app, ", ".join(map(name, sockets)), version(kind))
     path = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH", "")]))
     program = Program(

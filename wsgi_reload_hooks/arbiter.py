@@ -392,7 +392,9 @@ class RollingArbiter:
             self._asked_at = None
             self._watch.serving()
             self._chronicle.idle()
-            self._journal.info("%s: as it is in service again, nothing to load", self._journal.names(paths))
+            self._journal.info(
+                "%s: as it is in service again, nothing to load", self._journal.names(paths), event="taken_back"
+            )
 
     def _failed(self, member: Member, now: float) -> None:
         """A worker died before it was ready."""

@@ -285,7 +285,9 @@ class Leader:
                 # Saved in the middle of a roll, and taken back: the roll goes on.
                 self._reloader.resume()
             self._chronicle.idle()
-            self._journal.info("%s: as it is in service again, nothing to load", self._journal.names(paths))
+            self._journal.info(
+                "%s: as it is in service again, nothing to load", self._journal.names(paths), event="taken_back"
+            )
 
     # -- deciding --------------------------------------------------------------------------------------------------
 

@@ -371,7 +371,9 @@ class OutsideWatcher:
         if not self._reloader.wanted and before in (State.PROVING, State.REFUSED):
             self._withdraw()
             self._watch_only_listed()
-            self._journal.info("%s: as it is in service again, nothing to load", self._journal.names(paths))
+            self._journal.info(
+                "%s: as it is in service again, nothing to load", self._journal.names(paths), event="taken_back"
+            )
             if self._unsent:
                 self._reloader.resume()
 

@@ -69,7 +69,7 @@ class Server:
             return NOT_YET
         if not in_time:
             return NOT_YET
-        return REFUSED if self.status.get("state") == "refused" else 0
+        return REFUSED if is_refused(self.status) else 0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,10 +135,15 @@ def wait_for(servers: Sequence[Server], timeout: float) -> int:
     return max((each.verdict(each.wait(until)) for each in servers), default=0)
 
 
+def is_refused(status: Message) -> bool:
+    """Whether what is on disk is refused there, or what was asked for last (a HUP) was."""
+    return status.get("state") == "refused" or bool(status.get("refused"))
+
+
 def refusal(status: Message) -> Optional[str]:
     """What is refused there right now, and why; None where nothing is."""
     why = status.get("last_refusal")
-    if status.get("state") != "refused" or not isinstance(why, dict):
+    if not is_refused(status) or not isinstance(why, dict):
         return None
     place = f"{why['path']}, line {why['line']}: " if why.get("line") else f"{why['path']}: " if why.get("path") else ""
     lines = [place + str(why.get("reason")), *str(why.get("traceback") or "").splitlines()]

@@ -346,7 +346,9 @@ class Supervisor:
             self._asked_at, self._saved = None, set()
             self._watch.serving()
             self._chronicle.idle()
-            self._journal.info("%s: as it is in service again, nothing to load", self._journal.names(paths))
+            self._journal.info(
+                "%s: as it is in service again, nothing to load", self._journal.names(paths), event="taken_back"
+            )
 
     def _temporary(self, paths: set[str]) -> set[str]:
         """Those of *paths* that are gone and no part of the project: what a program has made, run and removed."""

@@ -88,6 +88,23 @@ def test_installed_script() -> None:
     assert subprocess.run([found, "--version"], capture_output=True, timeout=LIMIT, check=False).returncode == 0
 
 
+def test_completion(tmp_path: Path) -> None:
+    """A shell that asks argcomplete's way is told what may come next."""
+    pytest.importorskip("argcomplete")
+    line = "wsgi-reload re"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": " ", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    done = subprocess.run(
+        [*SCRIPT],
+        cwd=tmp_path,
+        env={**environment(), **asked, "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "told")},
+        capture_output=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.stderr == b""
+    assert sorted((tmp_path / "told").read_text().split()) == ["reload", "resume"]
+
+
 # -- complaints ------------------------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "explain": "explain",
 }
 _INTERRUPTED = 130
+_COMPLETING = "_ARGCOMPLETE"
 _EXIT_CODES = """\
 exit codes: 0 all is well, 1 something went wrong, 2 wrong arguments or settings, 130 interrupted
 """
@@ -67,10 +68,22 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     words, program = _split(arguments)
-    options = _parser().parse_args(words)
+    parser = _parser()
+    if _COMPLETING in os.environ:
+        _complete(parser)
+    options = parser.parse_args(words)
     options.command = program
     status: int = options.main(options)
     return status
+
+
+def _complete(parser: _Parser) -> None:
+    """A shell asks what could come next: argcomplete answers, where it is installed."""
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    argcomplete.autocomplete(parser)
 
 
 def _print_no_more() -> None:

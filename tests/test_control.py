@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import random
+import shutil
 import socket
 import stat
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 from harness import wait_until
 
+from wsgi_reload_hooks import reach
 from wsgi_reload_hooks.control import Control, Message, Remote, Unreachable, remotes
 from wsgi_reload_hooks.desk import Desk
 from wsgi_reload_hooks.files import Files
@@ -295,6 +297,25 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mine:
         done = subprocess.run([sys.executable, "-c", ask(folder)], capture_output=True, text=True, check=False)
     assert not done.stderr, done.stderr
     return done.stdout.strip()
+
+
+def test_a_folder_that_was_cleaned(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a session that is over: soon after there is one again, the server can be asked again."""
+    monkeypatch.setattr("wsgi_reload_hooks.desk._RENEWED_EVERY", 0.01)
+    with served(tmp_path):
+        shutil.rmtree(runtime / "wsgi-reload-hooks")
+        wait_until((runtime / "wsgi-reload-hooks").exists, "it is there again")
+        assert only().ask({"do": "status"})["status"]["workers"] == 2
+
+
+def test_a_server_that_does_not_answer(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is listed as what it is, and who wants something of it is told."""
+    monkeypatch.setattr("wsgi_reload_hooks.reach._LISTED_WITHIN", 0.1)
+    control = Control("gunicorn", os.getpid())
+    (silent,) = reach.running([os.getpid()])
+    assert silent.status == {"silent": f"gunicorn {os.getpid()} does not answer"}
+    assert str(silent) == f"gunicorn, pid {os.getpid()}"
+    control.close()
 
 
 def test_no_server_is_no_error(runtime: Path) -> None:

@@ -65,14 +65,33 @@ class Control:
         except (OSError, ValueError):
             return
 
+    def renew(self) -> None:
+        """Make it anew where somebody has removed it: the folder of a session that is over, one for temporary files that
+        was cleaned. Another thread may wait for messages meanwhile."""
+        if os.path.lexists(os.path.join(self._home.path, _SOCKET)):
+            return
+        try:
+            home = make_home(self._home.kind, self._home.pid)
+            anew = _bound(os.path.join(home.path, _SOCKET))
+        except OSError:
+            # Not now; whoever asks now cannot reach us.
+            return
+        os.dup2(anew.fileno(), self._socket.fileno(), inheritable=False)
+        anew.close()
+        self._home = home
+
     def leave(self) -> None:
         """In a forked child: it is the parent's."""
         self._socket.close()
 
+    def withdraw(self) -> None:
+        """Nobody is to find it any more. Another thread may still wait for messages: they end with the process."""
+        remove_home(self._home)
+
     def close(self) -> None:
         """The server ends."""
         self._socket.close()
-        remove_home(self._home)
+        self.withdraw()
 
 
 class Unreachable(Exception):

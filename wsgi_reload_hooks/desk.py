@@ -17,6 +17,7 @@ REQUEST = "wsgi-reload"
 _PAUSE_AT_MOST = 1e9
 _PENDING_AT_MOST = 50
 _REMEMBERED = 100
+_RENEWED_EVERY = 10.0
 
 
 class Clerk(Protocol):
@@ -47,6 +48,7 @@ class Desk:
         self._files = files
         self._clerk = clerk
         self._waiting: list[tuple[bytes, str]] = []
+        self._renewed = 0.0
         self._answered: dict[str, Message] = {}
         self._number = os.urandom(4).hex()
         self.paused_until: Optional[float] = None
@@ -58,8 +60,12 @@ class Desk:
 
     def step(self) -> None:
         """Answer what waits, and see whether the pause is over."""
-        if self.paused_until and time.time() >= self.paused_until:
+        now = time.time()
+        if self.paused_until and now >= self.paused_until:
             self.resume()
+        if abs(now - self._renewed) > _RENEWED_EVERY:
+            self._renewed = now
+            self._control.renew()
         waiting, self._waiting = self._waiting, []
         for data, whom in waiting:
             message = understood(data)

@@ -74,7 +74,7 @@ class Lookout:
         """End the thread (the arbiter), or forget it (a worker, which has no such thread)."""
         os.close(self._stop_in)
         if self._control is not None:
-            self._control.close()
+            self._control.withdraw()
 
     def leave(self) -> None:
         """To be called in a worker: keep nothing of it but the pipe to write to."""

@@ -18,6 +18,7 @@ NOT_YET = 3
 
 WAITED_AT_MOST = 120.0
 _PAUSE = 0.05
+_LISTED_WITHIN = 5.0
 
 
 class Server:
@@ -28,6 +29,8 @@ class Server:
         self.status = status
 
     def __str__(self) -> str:
+        if "root" not in self.status:
+            return f"{self._remote.kind}, pid {self._remote.pid}"
         version = self.status.get("version")
         return printable(
             f"{self._remote.kind}{f' {version}' if version else ''}, pid {self._remote.pid}, {self.status.get('root')}"
@@ -91,7 +94,10 @@ def waiting_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def running(pids: Sequence[int] = ()) -> list[Server]:
-    """The running servers of this user, or those of *pids*. Raises `Failure` where one of those is none."""
+    """The running servers of this user, or those of *pids*. Raises `Failure` where one of those is none.
+
+    One that does not answer has a status that tells only of that (``silent``).
+    """
     found = {remote.pid: remote for remote in remotes()}
     missing = [pid for pid in pids if pid not in found]
     if missing:
@@ -100,10 +106,11 @@ def running(pids: Sequence[int] = ()) -> list[Server]:
     for remote in found.values():
         if not pids or remote.pid in pids:
             try:
-                servers.append(Server(remote, remote.ask({"do": "status"})["status"]))
+                status = remote.ask({"do": "status"}, _LISTED_WITHIN)["status"]
             except (Unreachable, KeyError) as error:
-                if pids:
-                    raise Failure(str(error)) from None
+                # It is there: to say nothing of it would be wrong.
+                status = {"silent": str(error)}
+            servers.append(Server(remote, status))
     return servers
 
 

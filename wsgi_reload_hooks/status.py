@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> int:
         code = wait_for(servers, options.timeout)
     else:
         servers = running(options.pid)
-        code = 0 if servers else 1
+        code = 0 if servers and not any("silent" in each.status for each in servers) else 1
     if options.json:
         say(json.dumps([{**each.status, "pid": each.pid} for each in servers], indent=2))
     elif servers:
@@ -60,6 +60,9 @@ def main(options: argparse.Namespace) -> int:
 def _lines(server: Server) -> Iterator[str]:
     status = server.status
     yield str(server)
+    if "silent" in status:
+        yield printable(f"  {status['silent']}")
+        return
     yield f"  {_count(status.get('workers'), 'worker')}, {_count(status.get('watched'), 'file')} watched {_text(status, 'engine')}"
     done = status.get("last_reload")
     if isinstance(done, dict):

@@ -1,4 +1,4 @@
-"""What ships as an example is run as it stands."""
+"""The demo that ships is run as it stands; the other examples are in test_configs_deploy.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from harness import HAVE_UWSGI, Gunicorn, Project, Uwsgi, patterns, wait_until
+from harness import Gunicorn, Project, patterns, wait_until
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 RUN = CONFIGS / "demo" / "run.py"
@@ -154,73 +154,3 @@ def test_a_folder_without_an_application_is_told_in_a_line(tmp_path: Path) -> No
     answer = subprocess.run([sys.executable, RUN, tmp_path], capture_output=True, text=True, check=False)
     assert answer.returncode == 1
     assert answer.stderr == f"{tmp_path}: there is no app.py in it\n"
-
-
-@pytest.mark.counts
-def test_the_realistic_configuration_reloads(project: Project) -> None:
-    """configs/gunicorn.conf.py as it ships: a save is served, its own hooks are called, a HUP keeps all of it."""
-    configuration = project.root / "gunicorn.conf.py"
-    shutil.copy(CONFIGS / "gunicorn.conf.py", configuration)
-    with Gunicorn(project, workers=0, worker_class="gthread", configuration=configuration) as server:
-        server.wait_for_workers(4)
-        server.wait_for_log(patterns.WATCHING)
-        assert server.count("staging: open for visitors") == 1
-        with server.load() as load:
-            project.release()
-            load.wait_for_only(project.version)
-            server.wait_for_log("staging: new code or configuration", 1)
-            server.hup()
-            server.wait_for_log("staging: new code or configuration", 2)
-            project.release()
-            load.wait_for_only(project.version)
-        assert load.failed == []
-        server.wait_for_workers(4)
-
-
-@pytest.mark.counts
-def test_the_realistic_configuration_refuses_a_broken_save(project: Project) -> None:
-    """configs/gunicorn.conf.py as it ships: what does not load never serves, and its repair does."""
-    configuration = project.root / "gunicorn.conf.py"
-    shutil.copy(CONFIGS / "gunicorn.conf.py", configuration)
-    with (
-        Gunicorn(project, workers=0, worker_class="gthread", configuration=configuration) as server,
-        server.load() as load,
-    ):
-        project.broken(bottom="import no_such_module")
-        server.wait_for_log(patterns.refused("no_such_module"))
-        project.release()
-        load.wait_for_only(project.version)
-    assert load.failed == []
-
-
-@pytest.mark.versions
-@pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
-def test_the_realistic_uwsgi_configuration(project: Project) -> None:
-    """configs/uwsgi.ini as it ships: a save is served, one that does not load is refused, and its repair is served.
-
-    Nothing in it that the hooks complain about (pyuwsgi's own trouble apart); the workers are replaced, the server
-    is not.
-    """
-    with Uwsgi(project, configuration=CONFIGS / "uwsgi.ini") as server:
-        server.wait_for_log(patterns.WATCHING)
-        server.wait_for_workers(4)
-        assert server.count(r"\[(WARNING|ERROR)\] reload hooks: (?!pyuwsgi)") == 0
-        project.release()
-        server.wait_for_version(project.version)
-        server.wait_for_log(patterns.reloaded(r"app\.py"))
-        good = project.version
-        project.broken(bottom="import no_such_module")
-        server.wait_for_log(patterns.refused("no_such_module"))
-        assert server.version() == good
-        project.release()
-        server.wait_for_version(project.version)
-        server.wait_for_log(patterns.reloaded(r"app\.py"), 2)
-        server.wait_for_workers(4)
-        assert server.execs() == 0
-
-
-def test_the_realistic_uwsgi_configuration_has_the_port_of_the_readme() -> None:
-    """Without a PORT in the environment it listens where the README's command does."""
-    lines = (CONFIGS / "uwsgi.ini").read_text().splitlines()
-    start = lines.index("if-not-env = PORT")
-    assert lines[start + 1 : start + 3] == ["http-socket = 127.0.0.1:8000", "endif ="]

@@ -473,7 +473,7 @@ def test_a_command_that_does_not_end(
         ((), "arguments are required: PIDFILE"),
         (("x.pid", "--no-such-option"), "--no-such-option"),
         (("x.pid", "no/such/path"), "no/such/path: there is no such file or folder"),
-        (("x.pid", "--chdir", "no/such/path"), "no/such/path: there is no such file or folder"),
+        (("x.pid", "--chdir", "no/such/path"), "--chdir no/such/path: there is no such folder"),
         (("x.pid", "--signal", "HUPP"), "there is no signal 'HUPP'"),
         (("x.pid", "--signal", "0"), "there is no signal '0'"),
         (("x.pid", "--signal", "99999"), "there is no signal '99999'"),

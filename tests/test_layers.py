@@ -90,6 +90,7 @@ UWSGI = {
 }
 # The command line and what it starts: it uses the core, and knows the web servers of `serve`.
 COMMANDS = {
+    "surroundings": 9,
     "web": 9,
     "serving": 10,
     "outside": 10,
@@ -102,6 +103,7 @@ COMMANDS = {
     "run": 11,
     "serve": 11,
     "hup": 11,
+    "check": 11,
     "cli": 13,
     "__main__": 14,
 }

@@ -204,7 +204,7 @@ def test_what_the_readme_says_is_what_is_tested() -> None:
     assert TESTS in text
     assert TESTS in (CHECKOUT / ".ci" / "run").read_text()
     assert LINE in text.splitlines()
-    assert LINE in (CHECKOUT / "configs" / "gunicorn.conf.py").read_text().splitlines()
+    assert LINE in (CHECKOUT / "configs" / "gunicorn" / "production.conf.py").read_text().splitlines()
     assert UWSGI_COMMAND in text.splitlines()
     assert UWSGI_LINE in text.splitlines()
-    assert UWSGI_LINE in (CHECKOUT / "configs" / "uwsgi.ini").read_text().splitlines()
+    assert UWSGI_LINE in (CHECKOUT / "configs" / "uwsgi" / "production.ini").read_text().splitlines()

@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "run",
     "serve": "serve",
     "hup": "hup",
+    "check": "check",
     "status": "status",
     "reload": "reload",
     "pause": "pause",

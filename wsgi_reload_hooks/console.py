@@ -7,7 +7,7 @@ import select
 import sys
 import time
 import traceback
-from typing import Optional
+from typing import Optional, TextIO
 
 from .lines import Line
 
@@ -36,12 +36,20 @@ def occupy() -> None:
 
 def say(text: str) -> None:
     """An answer, on standard output; nobody is there where that is closed."""
-    print(text)  # noqa: T201
+    _write(sys.stdout, text)
 
 
 def complain(text: str) -> None:
     """What went wrong, on standard error."""
-    print(text, file=sys.stderr)  # noqa: T201
+    _write(sys.stderr, text)
+
+
+def _write(stream: Optional[TextIO], text: str) -> None:
+    """At once, and whatever its encoding: what that has no character for is shown escaped."""
+    if stream is not None:
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        stream.flush()
 
 
 class Console:

@@ -11,8 +11,6 @@ import contextlib
 import dataclasses
 import glob
 import os
-import pwd
-import re
 import select
 import shlex
 import signal
@@ -24,8 +22,8 @@ from .files import Files, under
 from .journal import Journal
 from .outside import COMMAND_AT_MOST, OutsideWatcher, Sender, Trial
 from .pidfile import PidFile
-from .rehearsal import Target
 from .settings import Settings, project_root
+from .surroundings import add_arguments, given, module_target
 
 HELP = "send HUP to any server when its code has changed"
 EPILOG = """\
@@ -43,7 +41,6 @@ after SIGTERM, 129 after SIGHUP; it does not end by itself
 """
 
 _PATTERN = "*.py"
-_APP = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)(?::([^\W\d]\w*)(\(\))?)?\Z")
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -78,18 +75,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--app",
         metavar="MODULE[:NAME]",
-        type=_target,
+        type=module_target,
         help="load this in a fresh interpreter first; without it changed Python files are only compiled",
     )
-    add("--python", metavar="PATH", help="the server's interpreter (default: the one that runs this)")
-    add("--chdir", metavar="DIR", default=os.curdir, help="where the server runs (default: the working directory)")
-    add("--user", metavar="NAME", type=_user, help="as root: with whose rights code is tried, those of the workers")
+    add_arguments(parser, "server")
     add("--verbose", action="store_true", help="say more")
 
 
 def main(options: argparse.Namespace) -> int:
     """Watch and send until a signal ends it; the exit code."""
-    for path in (*options.paths, options.chdir):
+    for path in options.paths:
         if not os.path.exists(path):
             raise Failure(f"{path}: there is no such file or folder", USAGE)
     settings, files = rules(options)
@@ -101,9 +96,7 @@ def main(options: argparse.Namespace) -> int:
         raise Failure(
             "new code is not tried with the rights of root: name the user of the server's workers, --user", USAGE
         )
-    if options.user and os.geteuid() != 0:
-        raise Failure("--user: only root can give rights away", USAGE)
-    trial = Trial(files, settings.boot_timeout, options.app, options.python, options.chdir, options.user)
+    trial = Trial(files, settings.boot_timeout, options.app, given(options))
     with _ends() as (ends, ended):
         sender = Sender(PidFile(options.pidfile), options.signal or signal.SIGHUP, options.execute, journal)
         watcher = OutsideWatcher(settings, files, journal, trial, sender)
@@ -127,13 +120,6 @@ def _signal(text: str) -> signal.Signals:
         raise argparse.ArgumentTypeError(f"there is no signal {text!r}") from None
 
 
-def _user(name: str) -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(name)
-    except KeyError:
-        raise argparse.ArgumentTypeError(f"there is no user {name!r}") from None
-
-
 def _words(text: str) -> list[str]:
     try:
         words = shlex.split(text)
@@ -142,13 +128,6 @@ def _words(text: str) -> list[str]:
     if not words:
         raise argparse.ArgumentTypeError("no command")
     return words
-
-
-def _target(text: str) -> Target:
-    found = _APP.match(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like shop.wsgi, shop.wsgi:application or shop:make_app()")
-    return Target("module", found[1], found[2] or "", call=bool(found[3]))
 
 
 def rules(options: argparse.Namespace) -> tuple[Settings, Files]:

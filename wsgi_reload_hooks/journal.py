@@ -51,16 +51,12 @@ class Journal:
 
     def refusal(self, about: str, why: Refused) -> None:
         """The one entry: where, what, and the last lines of the traceback."""
-        trace = "".join("\n  " + printable(line) for line in why.traceback.splitlines())
         arguments = (about, self.place(why))
-        self._write("error", "%s: %s", arguments, _EVENTS.get(about, "refused"), reasons(why), trace)
+        self._write("error", "%s: %s", arguments, _EVENTS.get(about, "refused"), reasons(why), _trace(why))
 
     def place(self, why: Refused) -> str:
         """Where and what, on one line."""
-        where = ""
-        if why.path is not None:
-            where = self._files.relative(why.path) + (f", line {why.line}: " if why.line else ": ")
-        return where + printable(why.reason)
+        return _place(why, self._files)
 
     def names(self, paths: Iterable[str], first: Optional[str] = None) -> str:
         """A few of *paths* and how many more there are; *first* comes before them."""
@@ -91,3 +87,19 @@ class Journal:
 def reasons(why: Refused) -> dict[str, Any]:
     """*why* for programs: what it is, where (an absolute path), and the last lines of the traceback."""
     return {"reason": why.reason, "path": why.path, "line": why.line, "traceback": why.traceback}
+
+
+def entry(about: str, why: Refused, files: Files) -> str:
+    """What is told of a refusal: a line that begins with *about*, and the last lines of the traceback."""
+    return f"{about}: {_place(why, files)}{_trace(why)}"
+
+
+def _place(why: Refused, files: Files) -> str:
+    where = ""
+    if why.path is not None:
+        where = files.relative(why.path) + (f", line {why.line}: " if why.line else ": ")
+    return where + printable(why.reason)
+
+
+def _trace(why: Refused) -> str:
+    return "".join("\n  " + printable(line) for line in why.traceback.splitlines())

@@ -7,37 +7,31 @@ what it sent for since.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import pwd
 import shlex
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Optional
 
 from .checkout import Checkout
-from .console import USAGE, Failure
 from .engines import Engine, engine
 from .files import Files
 from .imports import forget_bytecode
 from .journal import REFUSED, Journal
 from .pidfile import PidFile, Process, Unfit
 from .proof import Refused, compile_sources
-from .rehearsal import STAGE, Outcome, Plan, Rehearsal, Target
+from .rehearsal import Outcome, Rehearsal, Target
 from .reloader import Reloader, State
 from .scanner import Digests, Folder, Scanner, Signature, known_signature
 from .settings import Settings
+from .surroundings import Surroundings
 from .watcher import Debouncer, age
 
 COMMAND_AT_MOST = 60.0
 """So many seconds may a command take that runs instead of a signal being sent."""
 
-_OLDEST = (3, 9)
-_ANSWER_AT_MOST = 30.0
 _BUSY = 0.02
 _RETRY = 5.0
 _LOOK_AGAIN = 0.5
@@ -45,20 +39,6 @@ _LOOK_SOON = 0.05
 _PASSES_WITHIN = 1.0
 # What the system tells of times is that coarse.
 _COARSE = 0.1
-_ASK = """\
-import json, os, sys
-print()
-print(json.dumps([sys.version_info[:2], [each for each in sys.path if each], os.access(sys.argv[1], os.R_OK)]))
-"""
-# posix_spawn gives no rights away, so that is done by a word of Python before the server's.
-_GIVE_RIGHTS_AWAY = """\
-import os, sys
-name, group, user, *command = sys.argv[1:]
-os.initgroups(name, int(group))
-os.setgid(int(group))
-os.setuid(int(user))
-os.execv(command[0], command)
-"""
 # What `compile_sources` does, for an interpreter of another version.
 _COMPILE = """\
 import warnings
@@ -83,29 +63,18 @@ for path in {paths!r}:
 class Trial:
     """How new code is tried before the server hears of it: *app* is loaded, or the changed files are compiled.
 
-    *python*: the server's interpreter, where it is another one than ours. *folder*: where the server runs. *user*: with
-    whose rights, where not with ours.
+    *surroundings*: those of the server. Raises `Failure` where its interpreter will not do.
     """
 
-    def __init__(
-        self,
-        files: Files,
-        timeout: float,
-        app: Optional[Target],
-        python: Optional[str],
-        folder: str,
-        user: Optional[pwd.struct_passwd],
-    ) -> None:
+    def __init__(self, files: Files, timeout: float, app: Optional[Target], surroundings: Surroundings) -> None:
         self._files = files
         self._timeout = timeout
         self._app = app
-        self._other = python is not None
-        self._folder = os.path.abspath(folder)
-        self._python = _interpreter(python)
-        self._user = user
+        self._surroundings = surroundings
         self._path: tuple[str, ...] = ()
-        if self._app is not None or self._other:
-            self._path = (self._folder, *self._search_path())
+        if self._app is not None or surroundings.other:
+            # Now: what is wrong with the interpreter had better be told at once.
+            self._path = surroundings.path
 
     def installed(self) -> list[Folder]:
         """Where that something was installed could be the repair."""
@@ -117,71 +86,17 @@ class Trial:
 
     def compiled(self, paths: Iterable[str]) -> Optional[Refused]:
         """What is wrong with *paths*, if this interpreter can say that."""
-        return None if self._other else compile_sources(paths)
+        return None if self._surroundings.other else compile_sources(paths)
 
     def begin(self, paths: Iterable[str]) -> Optional[Rehearsal]:
         """Begin what takes longer; None: there is nothing of that kind. Raises OSError."""
         targets = [] if self._app is None else [self._app]
-        if self._other:
+        if self._surroundings.other:
             code = _COMPILE.format(paths=sorted(path for path in paths if path.endswith(".py")))
             targets.insert(0, Target("code", code, alias="<changed files>"))
         if not targets:
             return None
-        plan = Plan(
-            command=self._command(),
-            path=self._path,
-            folder=self._folder,
-            root=self._files.root,
-            targets=tuple(targets),
-            # That interpreter need not have what this one watches with.
-            environ={**os.environ, "WSGI_RELOAD_ENGINE": "stat"},
-            modules={},
-            argv=("",),
-        )
-        return Rehearsal(plan, self._files, self._timeout)
-
-    def _command(self) -> tuple[str, ...]:
-        if self._user is None:
-            return (self._python,)
-        who = (self._user.pw_name, str(self._user.pw_gid), str(self._user.pw_uid))
-        return (_interpreter(None), "-I", "-S", "-c", _GIVE_RIGHTS_AWAY, *who, self._python)
-
-    def _search_path(self) -> tuple[str, ...]:
-        """What the interpreter has on ``sys.path`` by itself when it is started there."""
-        try:
-            answer = subprocess.run(
-                [*self._command(), "-c", _ASK, STAGE],
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_ANSWER_AT_MOST,
-                check=False,
-            )
-            version, path, readable = json.loads(answer.stdout.splitlines()[-1])
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise Failure(f"{self._python}: cannot be run: {error}", USAGE) from None
-        except (ValueError, IndexError):
-            said = answer.stderr.decode(errors="replace").strip().splitlines()
-            raise Failure(
-                f"{self._python}: does not tell its search path: {said[-1] if said else '-'}", USAGE
-            ) from None
-        if tuple(version) < _OLDEST:
-            raise Failure(f"{self._python}: is Python {version[0]}.{version[1]}; to try code, 3.9 is needed", USAGE)
-        if not readable:
-            raise Failure(
-                f"{STAGE} cannot be read with the rights of --user: install this where they are enough", USAGE
-            )
-        return tuple(path)
-
-
-def _interpreter(given: Optional[str]) -> str:
-    """Its absolute path; links are left alone, they make a virtual environment."""
-    found = shutil.which(given) if given else sys.executable
-    if not found:
-        raise Failure(
-            f"--python {given}: there is no such program" if given else "name an interpreter: --python", USAGE
-        )
-    return os.path.abspath(found)
+        return Rehearsal(self._surroundings.plan(targets, self._files.root), self._files, self._timeout)
 
 
 # -- sending -----------------------------------------------------------------------------------------------------------

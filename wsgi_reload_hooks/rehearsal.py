@@ -67,6 +67,8 @@ class Target:
     """What is there need not be callable."""
     room: int = 0
     """Targets of different rooms do not share an interpreter."""
+    otherwise: str = ""
+    """The callable's name where there is none of the name *attribute*."""
 
     def files(self, folder: str = "") -> list[str]:
         """Absolute paths of the files that it names itself (not those that loading it leads to).
@@ -105,6 +107,8 @@ class Plan:
     """``sys.argv``."""
     warmup: tuple[str, ...] = ()
     """What the one application among the targets has to answer (see `warmup`)."""
+    asgi: bool = False
+    """What has to answer may be an ASGI application; else it is called as a WSGI server does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +171,7 @@ class Rehearsal:
             "root": self._plan.root,
             "argv": self._plan.argv,
             "warmup": list(self._plan.warmup),
+            "asgi": self._plan.asgi,
             "modules": _sendable(self._plan.modules),
             "deadline": self._deadline,
             "late": self._late(),

@@ -27,7 +27,7 @@ from .proof import Refused
 from .reports import Sender
 from .settings import Settings, SettingsError, project_root
 from .supervised import sender
-from .warmup import Failed, warm_up
+from .warmup import Failed, is_asgi3, warm_up
 from .web import Unfit, WebServer, make_server
 
 _NAMES = ("application", "app")
@@ -75,7 +75,7 @@ class Serving:
             raise Unfit(f"{self._files.relative(where)} has no {' and no '.join([name] if name else _NAMES)}")
         if not callable(found):
             raise Unfit(f"{self._app} is no callable: its type is {type(found).__name__}")
-        if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(getattr(found, "__call__", None)):  # noqa: B004
+        if is_asgi3(found):
             raise Unfit(f"{self._app} is an ASGI application: serve takes WSGI; use gunicorn or uvicorn for it")
         if not _takes_requests(found):
             raise Unfit(

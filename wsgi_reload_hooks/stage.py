@@ -46,7 +46,7 @@ class Stage:
         from wsgi_reload_hooks.proof import Refused
         from wsgi_reload_hooks.scanner import known_signature
         from wsgi_reload_hooks.settings import Settings
-        from wsgi_reload_hooks.warmup import Failed, warm_up
+        from wsgi_reload_hooks.warmup import Failed, warm_up, warm_up_any
 
         self._plan = plan
         self._pid = os.getpid()
@@ -54,7 +54,7 @@ class Stage:
         self._last = ""
         self._finish = finish
         self._apps: list[Any] = []
-        self._warm_up, self._failed = warm_up, Failed
+        self._warm_up, self._failed = warm_up_any if plan["asgi"] else warm_up, Failed
         self._refused = Refused
         self._signature = known_signature
         try:
@@ -102,7 +102,12 @@ class Stage:
         except Unfit as error:
             self._verdict(self._refused(str(error), error.path, None, "", (error.path,) if error.path else ()))
         except BaseException as error:
-            hidden = (_FOLDER, os.path.dirname(os.path.abspath(importlib.__file__)))
+            # The last is what carried the warm-up of an ASGI application.
+            carriers = [
+                importlib,
+                *([sys.modules["asyncio"]] if self._plan["asgi"] and "asyncio" in sys.modules else []),
+            ]
+            hidden = (_FOLDER, *(os.path.dirname(os.path.abspath(str(each.__file__))) for each in carriers))
             self._verdict(self._refused.from_exception(error, hidden, self._ours))
         self._verdict(None)
 
@@ -131,9 +136,10 @@ class Stage:
                         path,
                     )
                 return
-        name = target["attribute"]
-        if names.get(name) is None:
-            raise Unfit(f"{where} has no callable {name!r}", path)
+        wanted = [name for name in (target["attribute"], target["otherwise"]) if name]
+        name = next((each for each in wanted if names.get(each) is not None), None)
+        if name is None:
+            raise Unfit(f"{where} has no callable {' and no '.join(map(repr, wanted))}", path)
         found = names[name]
         if target["anything"]:
             return

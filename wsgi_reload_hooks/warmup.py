@@ -5,9 +5,11 @@ So "ready" means "serves", and the first visitor does not pay for what is import
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import io
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Optional
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -48,6 +50,66 @@ async def warm_up_asgi(
             scope["state"] = dict(state)
         await app(scope, visitor.receive, visitor.send)
         _check(target, visitor.status)
+
+
+def is_asgi3(app: object) -> bool:
+    """Whether *app* is an application of ASGI 3, as far as it tells."""
+    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
+
+
+def warm_up_any(app: Callable[..., Any], targets: Sequence[str]) -> None:
+    """The same for either, where no server runs: an ASGI application gets an event loop and a lifespan."""
+    if targets and is_asgi3(app):
+        import asyncio
+
+        asyncio.run(_live(app, targets))
+    else:
+        warm_up(app, targets)
+
+
+async def _live(app: Callable[..., Awaitable[None]], targets: Iterable[str]) -> None:
+    lifespan = _Lifespan(app)
+    await lifespan.startup()
+    await warm_up_asgi(app, targets, lifespan.state)
+    await lifespan.shutdown()
+
+
+class _Lifespan:
+    """The lifespan of an ASGI application. One that knows of none raises, and that is fine (so do the servers)."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        import asyncio
+
+        self.state: dict[str, Any] = {}
+        self._events: asyncio.Queue[str] = asyncio.Queue()
+        self._answers: asyncio.Queue[Optional[str]] = asyncio.Queue()
+        self._running = asyncio.ensure_future(self._run(app))
+
+    async def startup(self) -> None:
+        """Begin it. Raises `Failed` where the application says that it cannot."""
+        await self._events.put("startup")
+        why = await self._answers.get()
+        if why is not None:
+            raise Failed(f"lifespan startup failed: {why or 'no message'}")
+
+    async def shutdown(self) -> None:
+        """End it, where there is one; what goes wrong then keeps no server from its end."""
+        if not self._running.done():
+            await self._events.put("shutdown")
+            await self._answers.get()
+
+    async def _run(self, app: Callable[..., Awaitable[None]]) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        with contextlib.suppress(Exception):
+            await app(scope, self._receive, self._send)
+        await self._answers.put(None)
+
+    async def _receive(self) -> dict[str, Any]:
+        return {"type": "lifespan." + await self._events.get()}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        failed = message["type"] == "lifespan.startup.failed"
+        await self._answers.put(str(message.get("message", "")).strip().rpartition("\n")[2] if failed else None)
 
 
 class _Visitor:

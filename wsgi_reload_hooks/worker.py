@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import inspect
 import os
 import re
 import signal
@@ -26,7 +25,7 @@ from .proof import Refused
 from .reports import Reports, Sender
 from .scanner import Signature
 from .settings import Settings
-from .warmup import Failed, warm_up, warm_up_asgi
+from .warmup import Failed, is_asgi3, warm_up, warm_up_asgi
 
 App = Callable[..., Awaitable[None]]
 _UNAVAILABLE = b"This application could not be loaded. Its server's log says why.\n"
@@ -108,11 +107,11 @@ class WorkerSide:
         if self._birth.reuse_port and is_asgi(self._worker):
             # Nothing to serve on yet: its server asks for the sockets when its lifespan is over.
             self._worker.sockets = _LateSockets(self._open)
-        if is_uvicorn(self._worker) and _is_asgi3(self._worker.wsgi):
+        if is_uvicorn(self._worker) and is_asgi3(self._worker.wsgi):
             self._worker.wsgi = self._guarded(self._worker.wsgi, required=self._require_lifespan())
         elif hasattr(self._worker, "asgi") and hasattr(self._worker, "loop"):
             required = getattr(self._worker.cfg, "asgi_lifespan", "auto") == "on"
-            if _is_asgi3(self._worker.asgi):
+            if is_asgi3(self._worker.asgi):
                 self._worker.asgi = self._guarded(self._worker.asgi, required)
             self._gate_loop(self._worker.loop)
         else:
@@ -376,10 +375,6 @@ class RequestLimit(int):
 
     def __add__(self, more: int) -> RequestLimit:
         return RequestLimit(int(self) + more, self._ask)
-
-
-def _is_asgi3(app: object) -> bool:
-    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
 
 
 def _without_lifespan(app: App) -> App:

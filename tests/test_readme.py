@@ -73,3 +73,13 @@ def test_the_log_lines_are_those_of_the_code() -> None:
     for line in lines:
         words = re.split(r"\d+(?: files| s)?|'.*?'|:? ?\.\.\.", line)[0].strip(" :").removesuffix(" within")
         assert words[:40] in SOURCES, line
+
+
+def test_links_inside_lead_somewhere() -> None:
+    """Each link to a section of the README has that section."""
+    text = README.read_text()
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    links = set(re.findall(r"\]\(#([^)]+)\)", text))
+    assert len(links) > 10
+    assert links - anchors == set()

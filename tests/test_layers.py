@@ -56,6 +56,7 @@ CORE = {
     "desk": 4,
     "terminal": 0,
     "sockets": 0,
+    "uwsgi_traps": 0,
     "guard": 1,
     "supervised": 4,
     "child": 5,
@@ -76,6 +77,8 @@ GUNICORN = {
     "arbiter": 11,
     "attach": 12,
     "gunicorn_conf": 13,
+    # Run by the doctor in gunicorn's interpreter.
+    "interview": 7,
 }
 UWSGI = {
     "ledger": 7,
@@ -100,6 +103,16 @@ COMMANDS = {
     "resume": 12,
     "pause": 11,
     "explain": 11,
+    "uwsgi_files": 7,
+    "uwsgi_options": 8,
+    "bytecode": 7,
+    "findings": 7,
+    "invocation": 7,
+    "setups": 9,
+    "running": 10,
+    "diagnosis": 10,
+    "project_checks": 10,
+    "doctor": 11,
     "run": 11,
     "serve": 11,
     "hup": 11,

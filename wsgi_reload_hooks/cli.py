@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": "serve",
     "hup": "hup",
     "check": "check",
+    "doctor": "doctor",
     "status": "status",
     "reload": "reload",
     "pause": "pause",

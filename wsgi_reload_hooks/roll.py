@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from .ledger import Ledger, Note
 from .scanner import UNKNOWN
 from .station import understood
-from .uwsgi_server import APART, Server, Slot, has_ended, is_ready
+from .uwsgi_server import Server, Slot, has_ended, is_ready
+from .uwsgi_traps import APART
 
 _RESPAWNS = "respawns"
 _FINISHING = 2.0

@@ -18,8 +18,6 @@ except ImportError:
     # Outside of uWSGI: the face has said so.
     uwsgi = None
 
-APART = ("mule", "mules", "farm", "spooler")
-"""Options that make processes which are not workers, and are not rolled with them."""
 _LINES_AT_MOST = 3000
 # Above the numbers that uWSGI's decorators hand out, which begin at 0.
 _HIGHEST_SIGNAL = 254

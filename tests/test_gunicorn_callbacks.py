@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from harness import Gunicorn, Project, patterns, processes, wait_until
 from harness.telling import HOOKS, TOLD, everybody_is_told, nobody_waits_for_a_sleeper, systemd
 
@@ -31,6 +32,7 @@ def test_gunicorn_tells_everybody(project: Project) -> None:
             manager.wait_for(r"^READY=1\nSTATUS=reloaded .*: HUP; 2 workers$")
 
 
+@pytest.mark.counts
 def test_gunicorn_sleeping_callbacks(project: Project) -> None:
     """Ten saves, and a command that sleeps for a minute after each: no reload waits, no request fails."""
     with Gunicorn(project, workers=2, environment={"WSGI_RELOAD_ON_RELOADED": "sleep 60"}) as server:

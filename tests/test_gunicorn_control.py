@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from harness import Gunicorn, Project, processes
 
 
@@ -20,6 +21,7 @@ def test_alone_a_hup_makes_visitors_wait_for_the_import(tmp_path: Path) -> None:
         assert usual < 0.7 < load.longest()
 
 
+@pytest.mark.counts
 def test_alone_broken_code_ends_the_server(project: Project) -> None:
     """Without us broken code and a HUP end the server: the load client sees failed requests."""
     with Gunicorn(project, configuration=None) as server:

@@ -85,6 +85,7 @@ def test_nobody_waits_for_an_import_that_needs_the_processor(worker_class: str, 
         assert load.longest(began) < 0.6, load.summary()
 
 
+@pytest.mark.counts
 @each(("sync", "gthread", "gevent"))
 def test_surge_rolls_one_worker_at_a_time(worker_class: str, tmp_path: Path) -> None:
     """With surge 1 there is never more than one worker too many, and no request fails."""
@@ -129,6 +130,7 @@ def test_surge_refuses_broken_code_and_keeps_all_workers(project: Project) -> No
         assert server.count(patterns.REFUSED) == 1
 
 
+@pytest.mark.counts
 def test_a_save_during_the_boot_starts_over(tmp_path: Path) -> None:
     """Saved again while the new workers import: only the last version is ever answered."""
     project = Project(tmp_path / "project", import_seconds=0.4)

@@ -78,6 +78,7 @@ def test_preloaded_saves_under_load(worker_class: str, tmp_path: Path) -> None:
         server.wait_for_workers(4)
 
 
+@pytest.mark.counts
 @each(("sync", "gthread"))
 def test_preloaded_max_requests_while_the_disk_is_broken(worker_class: str, project: Project) -> None:
     """Workers that have had their number are replaced, with the old code, and no request fails."""
@@ -97,6 +98,7 @@ def test_preloaded_max_requests_while_the_disk_is_broken(worker_class: str, proj
         server.wait_for_workers(4)
 
 
+@pytest.mark.counts
 def test_preloaded_deaths_under_load(project: Project) -> None:
     """Zygotes that are killed, kept or at work, cost no request."""
     with Gunicorn(project, "--preload", worker_class="gthread") as server:
@@ -118,6 +120,7 @@ def test_preloaded_deaths_under_load(project: Project) -> None:
         server.wait_for_workers(4)
 
 
+@pytest.mark.counts
 @each(("gthread",))
 def test_preloaded_two_hundred_saves(worker_class: str, tmp_path: Path) -> None:
     """200 saves at random times, broken ones and signals among them: the last good code wins, nothing is left or grows."""

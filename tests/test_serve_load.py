@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
+import pytest
 from harness import EACH_KIND, Project, Serve, patterns
 
 SAVES = 10
@@ -45,6 +46,7 @@ def test_ten_saves(kind: str, tmp_path: Path) -> None:
         server.program()
 
 
+@pytest.mark.counts
 @EACH_KIND
 def test_good_broken_and_repaired_in_turn(kind: str, tmp_path: Path) -> None:
     """A broken save between two good ones is never answered, costs no request, and is told once."""

@@ -80,3 +80,14 @@ def test_the_end_in_the_middle_of_a_roll(project: Project) -> None:
         project.release()
         server.wait_for_version(project.version)
         server.stop()
+
+
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "forked"])
+def test_told_to_end_while_a_worker_ends(lazy: bool, project: Project) -> None:
+    """An interrupt in the middle of a roll, when a worker takes its time to end: that does not keep it from ending."""
+    ending = "import atexit\natexit.register(lambda: (open('ending', 'w').close(), time.sleep(1.0)))"
+    project.release(bottom=ending)
+    with Uwsgi(project, workers=2, lazy=lazy) as server:
+        server.wait_for_log(patterns.WATCHING)
+        project.release(bottom=ending)
+        wait_until((project.root / "ending").exists, "a worker is ending")

@@ -37,6 +37,7 @@ _LOADING = 0.02
 _RETRY = 5.0
 _STRAGGLING = 3.0
 _GLANCE = 0.5
+_TURN_AT_MOST = 1.0
 # Longer than the master takes to find a dead worker, and sleeps when it has forked too many.
 _FORGOTTEN = 4.0
 
@@ -79,6 +80,8 @@ class Hooks:
         self._siblings_seen = self._lonely_since = time.monotonic()
         self._dead: list[tuple[int, int]] = []
         self._loading = True
+        self._turning = self._native.lock()
+        self._over = False
         self._theirs_excepthook = sys.excepthook
 
     def start(self) -> None:
@@ -119,7 +122,9 @@ class Hooks:
             # A mule or a spooler.
             return
         self._pid = os.getpid()
+        self._turning = self._native.lock()
         self._loading = False
+        atexit.register(_end_undisturbed)
         self._dead = []
         self._station.has_loaded = True
         if sys.excepthook == self._raised:
@@ -132,6 +137,7 @@ class Hooks:
         if self._server.has_threads and self._watching != os.getpid():
             self._watching = os.getpid()
             self._native = Native()
+            self._turning = self._native.lock()
             self._native.start_thread(self._watch, ())
 
     def _watch(self) -> None:
@@ -152,6 +158,10 @@ class Hooks:
 
     def _turn(self) -> float:
         """One turn of watching. The seconds until the next."""
+        with self._turning:
+            return _RETRY if self._over else self._turn_once()
+
+    def _turn_once(self) -> float:
         try:
             if self._loading:
                 self._look_after_load()
@@ -216,6 +226,13 @@ class Hooks:
             leader.close()
         self._ledger.resign()
 
+    def _stop_for_good(self) -> None:
+        """The process ends. The thread goes on until then: what it began now, nobody would end."""
+        self._over = True
+        _end_undisturbed()
+        self._turning.acquire(True, _TURN_AT_MOST)
+        self._stop_leading()
+
     def _drive(self) -> float:
         """Held at the gate: where no thread watches, this one does."""
         if self._watching == os.getpid():
@@ -265,6 +282,8 @@ class Hooks:
         if mine is None or not (done or mine.apps):
             return
         self._loading = False
+        # After what the application has registered, so before it.
+        atexit.register(_end_undisturbed)
         self._station.arrived()
         if sys.excepthook == self._raised:
             sys.excepthook = self._theirs_excepthook
@@ -293,11 +312,12 @@ class Hooks:
         self._give_place()
 
     def _give_place(self) -> None:
-        self._stop_leading()
         if self._server.number():
             # The master forks the next one, which loads the repaired code.
+            self._stop_for_good()
             self._leave_straggler()
             os._exit(1)
+        self._stop_leading()
         self._server.execute_again()
 
     def _ends(self) -> None:
@@ -309,7 +329,7 @@ class Hooks:
         if self._waits():
             # It has loaded nothing: sys.exit() in an import, or uWSGI gives up because of need-app.
             self._hold(Refused("the import ended the process"))
-        self._stop_leading()
+        self._stop_for_good()
         if number == 0:
             self._ledger.clear()
             return
@@ -340,6 +360,12 @@ class Hooks:
             time.sleep(0.002)
         if has_ended(self._server.master):
             self._ledger.clear()
+
+
+def _end_undisturbed() -> None:
+    """The process ends: no signal is to tell it so once more. uWSGI's handlers would call `exit` again, in the middle of
+    `exit`, which waits for itself then for ever."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT))
 
 
 def _python() -> Optional[str]:

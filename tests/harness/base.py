@@ -33,6 +33,8 @@ PACKAGE = Path(wsgi_reload_hooks.__file__).resolve().parent
 ABSENT = "\0"
 # So many looks at the processes, one after the other, make a number that stays.
 CALM = 10
+# What somebody needs who is just beginning, on a machine with other things to do, to see that the master is gone.
+A_MOMENT = 3.0
 # So many come together.
 VISITORS = 4
 NOT_INHERITED = (
@@ -344,7 +346,7 @@ class Server:
         """
         with contextlib.suppress(AssertionError):
             # One that is just ending has no environment any more to be known by, only its number.
-            wait_until(lambda: not (self.processes() or any(map(processes.alive, known))), "nothing is left", 1.0)
+            wait_until(lambda: not (self.processes() or any(map(processes.alive, known))), "nothing is left", A_MOMENT)
         left = sorted({pid for pid in known if processes.alive(pid)} | set(self.processes()))
         assert not left, f"outlived it: {processes.told(left)}"
         if self._process is not None and self._process.poll() == -signal.SIGKILL:

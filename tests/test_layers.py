@@ -45,6 +45,9 @@ CORE = {
     "classic": 4,
     "watchlist": 4,
     "assets": 4,
+    "world": 3,
+    "units": 4,
+    "stash": 5,
     "record": 0,
     "systemd": 2,
     "metrics": 4,
@@ -74,9 +77,10 @@ GUNICORN = {
     "worker": 8,
     "zygote": 9,
     "crew": 10,
-    "arbiter": 11,
-    "attach": 12,
-    "gunicorn_conf": 13,
+    "warm": 11,
+    "arbiter": 12,
+    "attach": 13,
+    "gunicorn_conf": 14,
     # Run by the doctor in gunicorn's interpreter.
     "interview": 7,
 }

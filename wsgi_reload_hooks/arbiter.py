@@ -11,7 +11,7 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Callable, NoReturn, Optional
 
 from . import subreaper
@@ -34,6 +34,8 @@ from .reloader import Reloader, State
 from .reports import Message
 from .scanner import Digest, Digests, Scanner, Signature
 from .settings import Settings
+from .units import Imported
+from .warm import ColdSide, WarmSide, Warmth
 from .watchlist import WatchList
 from .worker import Birth, WorkerSide
 from .zygote import ZygoteSide
@@ -60,6 +62,7 @@ class RollingArbiter:
         self._generation = Generation()
         self._assets = Assets(self._files, self._scanner, self._journal, self._generation)
         self._crew = Crew(server)
+        self._warmth = Warmth(settings.warm, self._crew, self._journal, settings.boot_timeout)
         self._started = self._active = self._stopping = False
         self._served = self._introduced = self._held = False
         self._told_no_share = False
@@ -125,6 +128,8 @@ class RollingArbiter:
                 self._told_no_share = True
                 self._journal.warning("no import is shared on this system: each worker imports by itself")
             return False
+        if self._settings.warm and not wanted:
+            self._journal.warning("warm is of no use without preload_app, or share = always")
         return wanted
 
     def start(self) -> None:
@@ -212,16 +217,24 @@ class RollingArbiter:
         )
         side.move_in(their_post_fork)
 
-    def _live(self, way: Any, batch: Batch, changed: Collection[str]) -> NoReturn:
-        """In a zygote."""
+    def _live(self, way: Any, batch: Optional[Batch], imported: Optional[Imported] = None) -> NoReturn:
+        """In a zygote; in a base where there is something *imported*."""
         self._crew.born()
         self._lookout.leave()
         self._chronicle.leave()
         self._crew.leave_zygotes()
-        # The end of a gate is told by its last holder; the waiting end comes with the order.
-        batch.gate.close()
-        self._zygote_side = ZygoteSide(self._server, way, self._lookout.reports, self._files, changed, self._generation)
-        self._zygote_side.live()
+        if batch is not None:
+            # The end of a gate is told by its last holder; the waiting end comes with the order.
+            batch.gate.close()
+        kind = ZygoteSide if not self._settings.warm else ColdSide if imported is None else WarmSide
+        changed = () if batch is None else batch.changed
+        side = kind(self._server, way, self._lookout.reports, self._files, changed, self._generation)
+        if isinstance(side, ColdSide):
+            side.names = self._settings.warm
+        elif isinstance(side, WarmSide) and imported is not None:
+            side.imported = imported
+        self._zygote_side = side
+        side.live()
 
     # -- the step ----------------------------------------------------------------------------------------------
 
@@ -253,12 +266,14 @@ class RollingArbiter:
             self._lookout.start()
         for member in self._crew.bury():
             self._lookout.reports.forget(member.pid)
+            self._warmth.ended(member)
             if member.role is Role.BOOTING or (member.role is Role.ZYGOTE and member.batch is not None):
                 self._failed(member, now)
         if self._desk is not None:
             self._desk.step()
             self._record.paused = self._desk.paused_until is not None
         self._decide(now)
+        self._warm_up(now)
         self._chronicle.look(len(self._scanner), len(self._crew.all(Role.SERVING)))
         self._crew.press(now)
         self._dismiss_surplus(now)
@@ -272,6 +287,8 @@ class RollingArbiter:
                 try:
                     if member is not None:
                         self._heard(member, message)
+                    elif message["kind"] == "warm":
+                        self._warmth.arrived(pid)
                     elif self._share:
                         # A worker may speak before its zygote has told of its birth.
                         self._unheard.append((pid, message))
@@ -305,12 +322,41 @@ class RollingArbiter:
             self._born(member, message["age"], message["worker"])
         elif kind == "delivered":
             self._delivered(member, message["ages"])
+        elif kind in ("imported", "warming", "warm", "outdated", "unfit"):
+            self._warmth.heard(member, kind, message)
+            if kind in ("outdated", "unfit"):
+                self._load_instead(member.batch)
         elif kind == "refused":
             member.why = Refused(**{**message, "files": tuple(message["files"])})
         elif kind == "recycle":
             member.recycle = True
         elif kind == "assets":
             self._assets.heard(message["folders"], message["since"])
+
+    def _warm_up(self, now: float) -> None:
+        """Nothing is to do: have a base made where there may be one."""
+        stuck = self._warmth.step(now)
+        if stuck is not None:
+            self._load_instead(stuck.batch)
+        calm = self._reloader.state is State.IDLE and not self._reloader.wanted and self._crew.batch() is None
+        if calm and self._share and self._rolling is None and self._crew.zygote() is not None:
+            self._warmth.build(lambda way, imported: self._live(way, None, imported))
+
+    def _load_instead(self, batch: Optional[Batch], why: Optional[Refused] = None) -> bool:
+        """What a zygote that came from a base could not load, or its workers not: have it all imported anew.
+
+        *why*: what was said of the code, if anything was. Whether *batch* was of such a zygote.
+        """
+        if batch is None or not batch.warm or batch.overdue:
+            return False
+        batch.warm, batch.deadline = False, time.monotonic() + self._settings.boot_timeout
+        for member in self._crew.of(batch):
+            self._crew.send_away(member)
+        try:
+            self._crew.load(batch, lambda way: self._live(way, batch)).instead = why
+        except OSError as error:
+            self._refuse(_no_room(error), batch)
+        return True
 
     def _loaded_all(self, member: Member) -> None:
         """A zygote has loaded: it forks the workers it was made for."""
@@ -335,7 +381,7 @@ class RollingArbiter:
             # Whoever is not known by now never will be.
             self._unheard.clear()
         why, zygote.why = zygote.why, None
-        if not complete and zygote.batch is not None:
+        if not complete and zygote.batch is not None and not self._load_instead(zygote.batch, why):
             self._refuse(why or Refused("a new worker could not be forked"), zygote.batch)
 
     def _born(self, zygote: Member, age: int, pid: int) -> None:
@@ -399,6 +445,8 @@ class RollingArbiter:
     def _failed(self, member: Member, now: float) -> None:
         """A worker died before it was ready."""
         why = member.why or self._without_a_word(member)
+        if self._load_instead(member.batch, member.why):
+            return
         if member.batch is not None:
             self._refuse(why, member.batch, loaded=member.loaded)
         elif member.page:
@@ -479,6 +527,9 @@ class RollingArbiter:
         self._asked_at = self._asked_at or now
         configured = configuration_files(self._server) & paths
         why = self._load_configuration(configured, requested)
+        if configured or requested:
+            # Whoever has been forked before has the configuration of before.
+            self._warmth.drop()
         if why is not None and (requested or paths == configured):
             self._refuse(why, about=_CONFIGURATION_REFUSED)
             return
@@ -527,13 +578,14 @@ class RollingArbiter:
 
     def _spawn(self, batch: Batch, size: int, changed: Iterable[str], now: float) -> None:
         changed = frozenset(changed)
-        batch.size = size
+        batch.size, batch.changed = size, changed
         kept = None if batch.of_reload else self._crew.zygote()
         try:
             if kept is not None:
                 self._crew.order(kept, batch, size)
             elif self._share and size:
-                self._crew.load(batch, lambda way: self._live(way, batch, changed))
+                if not self._warmth.take(batch, changed, now):
+                    self._crew.load(batch, lambda way: self._live(way, batch))
             else:
                 self._crew.spawn(Birth(gate=batch.gate, changed=changed), size, batch)
         except OSError as error:
@@ -598,6 +650,9 @@ class RollingArbiter:
                 self._reloader.serves(path, content)
             self._watch.add(zygote.loaded)
             zygote.loaded = {}
+        if zygote.instead is not None:
+            self._warmth.give_up(zygote)
+            zygote.instead = None
         zygote.kept, zygote.batch = True, None
         self._crew.dismiss_zygotes(but=zygote)
 
@@ -680,7 +735,7 @@ class RollingArbiter:
         alive = self._held or self._share
         self._set = self._server._num_workers = self._crew.alive() if alive else self._target + extra
         booting = self._crew.batch() is not None
-        self._lookout.busy = self._held or extra > 0 or booting or self._rolling is not None
+        self._lookout.busy = self._held or extra > 0 or booting or self._rolling is not None or self._warmth.waiting
 
     def _disk_is_good(self) -> bool:
         """Whether a worker forked now would load what is in service: nothing is pending but configuration."""
@@ -733,6 +788,7 @@ class RollingArbiter:
 
     def _stop(self, graceful: bool = True) -> None:
         self._stopping = True
+        self._warmth.drop()
         self._crew.stop()
         self._theirs_stop(graceful)
         self._crew.end_zygotes()

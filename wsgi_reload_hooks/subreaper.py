@@ -6,15 +6,18 @@ import ctypes
 import os
 import signal
 import sys
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 
 
 def available() -> bool:
     """Whether `adopt` works here."""
-    return sys.platform == "linux" and _prctl(_PR_SET_CHILD_SUBREAPER, 0)
+    # Asked, not tried: it may be on.
+    return sys.platform == "linux" and _prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(ctypes.c_int()))
 
 
 def adopt(on: bool) -> None:
@@ -40,7 +43,7 @@ def rename(to: bytes) -> None:
     _prctl(_PR_SET_NAME, to)
 
 
-def _prctl(option: int, value: int | bytes) -> bool:
+def _prctl(option: int, value: Any) -> bool:
     try:
         status: int = ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
     except (OSError, AttributeError):

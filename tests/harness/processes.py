@@ -47,8 +47,8 @@ def children(pid: int) -> list[int]:
 
 
 def is_helper(pid: int) -> bool:
-    """Whether it is what listens for events, a zygote, or what tells of an event: no worker."""
-    return is_listener(pid) or is_zygote(pid) or b"/announce.py\0" in command_line(pid)
+    """Whether it is what listens for events, a zygote or its base, or what tells of an event: no worker."""
+    return is_listener(pid) or is_zygote(pid) or is_base(pid) or b"/announce.py\0" in command_line(pid)
 
 
 def is_listener(pid: int) -> bool:
@@ -95,10 +95,19 @@ def group(pid: int) -> int:
 
 def is_zygote(pid: int) -> bool:
     """Whether it is what forks gunicorn's workers."""
+    return _comm(pid) == b"gunicorn zygote\n"
+
+
+def is_base(pid: int) -> bool:
+    """Whether it is what keeps modules imported for gunicorn's zygotes."""
+    return _comm(pid) == b"gunicorn warm\n"
+
+
+def _comm(pid: int) -> bytes:
     try:
-        return (PROC / str(pid) / "comm").read_bytes() == b"gunicorn zygote\n"
+        return (PROC / str(pid) / "comm").read_bytes()
     except OSError:
-        return False
+        return b""
 
 
 def marked(mark: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,6 +157,12 @@ def ours(module: str) -> set[str]:
 def test_each_module_has_its_layer() -> None:
     """The table names each module of the package and no other."""
     assert set(MODULES) == set(LAYERS)
+
+
+def test_the_map_shows_each_module() -> None:
+    """The map at the head of the package names each module once, and none that is not there."""
+    shown = re.findall(r"`(\w+)`", wsgi_reload_hooks.__doc__ or "")
+    assert sorted(shown) == sorted(set(MODULES) - {"__init__"})
 
 
 @pytest.mark.parametrize("module", MODULES)

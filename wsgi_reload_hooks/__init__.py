@@ -1,4 +1,25 @@
-"""A code reloader for WSGI servers that one dares to leave on. Importing it needs no server and starts nothing."""
+"""A code reloader for WSGI servers that one dares to leave on. Importing it needs no server and starts nothing.
+
+A map of the modules, each group from the first to read on:
+
+- what is configured: `settings`; which files count: `files`, `gitignore`
+- a change is noticed: `watcher`, `engines`, `scanner`, `checkout`, `mounts`; by events: `hearing`, `interest`, `ear`; for
+  programs that ask by themselves: `classic`
+- new code is proven: `proof`, `rehearsal`, `stage`, `imports`, `frameworks`, `warmup`
+- what is to be done about it: `reloader`, `watchlist`; translations and templates: `assets`, `django_assets`, `generation`
+- what is told: `journal`, `lines`, `chronicle`, `record`, `callbacks`, `announce`, `metrics`, `systemd`
+- what is asked from outside: `control`, `desk`, `private`
+- gunicorn, from its face on: `gunicorn_conf`, `attach`, `arbiter`, `lookout`, `crew`, `worker`, `gate`, `lameduck`,
+  `configuration`, `reports`, `gunicorn_log`; one import for all workers: `zygote`, `subreaper`, `warm`, `stash`, `units`,
+  `world`
+- uWSGI, from its face on: `uwsgi_timer`, `uwsgi_attach`, `leader`, `roll`, `station`, `ledger`, `targets`, `uwsgi_server`,
+  `uwsgi_checks`, `uwsgi_traps`
+- any script: `scripts`, `supervisor`, `child`, `supervised`, `trial`, `guard`, `sockets`, `terminal`, `native`
+- the command line: `__main__`, `cli`, `console`; its commands: `run`, `serve`, `serving`, `web`, `hup`, `outside`, `pidfile`,
+  `check`, `surroundings`, `status`, `reload`, `pause`, `resume`, `explain`, `reach`
+- the doctor: `doctor`, `diagnosis`, `findings`, `project_checks`, `bytecode`, `setups`, `running`, `invocation`, `interview`,
+  `uwsgi_options`, `uwsgi_files`
+"""
 
 from __future__ import annotations
 

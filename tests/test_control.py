@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import os
 import random
-import shutil
 import socket
 import stat
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from edits import PACKAGE_ROOT
 from harness import wait_until
 
 from wsgi_reload_hooks import reach
+from wsgi_reload_hooks.console import Failure
 from wsgi_reload_hooks.control import Control, Message, Remote, Unreachable, remotes
 from wsgi_reload_hooks.desk import Desk
 from wsgi_reload_hooks.files import Files
 from wsgi_reload_hooks.private import Home, homes, make_home, remove_home
+from wsgi_reload_hooks.proof import Refused
 from wsgi_reload_hooks.reloader import Reloader, State
 from wsgi_reload_hooks.scanner import Digests
 from wsgi_reload_hooks.settings import Settings
@@ -174,7 +178,15 @@ def test_pause(runtime: Path, tmp_path: Path) -> None:
         assert reloader.changed([str(file)]) and reloader.wanted and not reloader.due
         status = only().ask({"do": "status"})["status"]
         assert (status["paused"], status["paused_until"], status["pending"]) == (True, 0.0, ["app.py"])
-        assert status["at_rest"]
+        assert status["at_rest"] and status["held"] == 1
+        assert reach.Server(only(), status).verdict(True) == reach.NOT_YET
+        # Refused before the pause, or in it by a HUP: that is known, it need not be waited for.
+        reloader.begin()
+        reloader.refused(Refused("NameError: x"))
+        status = only().ask({"do": "status"})["status"]
+        assert status["pending"] == ["app.py"] and status["held"] == 0
+        assert reach.Server(only(), status).verdict(True) == reach.REFUSED
+        reloader.retry()
         only().ask({"do": "reload"})
         assert reloader.due
         reloader.request = None
@@ -182,9 +194,28 @@ def test_pause(runtime: Path, tmp_path: Path) -> None:
         assert reloader.due and not only().ask({"do": "status"})["status"]["at_rest"]
         only().ask({"do": "pause", "seconds": 0.05})
         wait_until(lambda: desk.paused_until is None, "the pause is over")
-        assert reloader.due and reloader.state is State.IDLE
+        assert reloader.due and reloader.state is State.REFUSED
         for wrong in (0, -1, "soon", 1e12):
             assert "no number of seconds" in only().ask({"do": "pause", "seconds": wrong})["error"]
+
+
+def test_long_answers(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many long paths: some of them are told, and how many they are; what has no room at all is a complaint."""
+    paths = [f"/{number}/" + "\U0001f600" * 1000 + "\udcff" for number in range(60)]
+    done = {"at": 1.0, "seconds": 1.0, "paths": paths, "names": ", ".join(paths)}
+    monkeypatch.setattr(Clerk, "status", lambda self: {"last_reload": done}, raising=True)
+    reloader = Reloader(Digests())
+    reloader.pending = set(paths)
+    reloader.wanted = True
+    with served(tmp_path, reloader) as (_, desk):
+        desk.pause(0.0)
+        status = only().ask({"do": "status"})["status"]
+        assert 0 < len(status["pending"]) < 50 and status["held"] == 60
+        assert paths[0] == status["last_reload"]["paths"][0]
+        monkeypatch.setattr(Clerk, "status", lambda self: {"engine": "x" * 200_000}, raising=True)
+        assert only().ask({"do": "status"})["error"] == "the answer is too long"
+        (seen,) = reach.running([os.getpid()])
+        assert seen.status["silent"] == "the answer is too long"
 
 
 def test_explained(runtime: Path, tmp_path: Path) -> None:
@@ -232,6 +263,27 @@ def test_a_link_in_place_of_the_folder(runtime: Path, tmp_path: Path) -> None:
         Control("gunicorn", os.getpid())
     assert [home for home in homes() if home.path.startswith(str(runtime))] == []
     assert (other / "gunicorn-1-2").is_dir()
+
+
+def test_one_comes_while_another_one_goes(runtime: Path) -> None:
+    """The folder around the last one is removed with it: who comes at that moment has a private one all the same."""
+    wrong: list[str] = []
+
+    def come_and_go(kind: str) -> None:
+        for _ in range(1000):
+            try:
+                home = make_home(kind, os.getpid())
+            except OSError as error:
+                wrong.append(str(error))
+                return
+            remove_home(home)
+
+    threads = [threading.Thread(target=come_and_go, args=(kind,)) for kind in ("client", "run")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == [] and list(runtime.iterdir()) == []
 
 
 def test_what_dead_servers_left(runtime: Path) -> None:
@@ -299,11 +351,27 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mine:
     return done.stdout.strip()
 
 
+def test_which_servers_are_meant(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None at all, the only one, those of the project here, all."""
+    seen: list[reach.Server] = []
+    monkeypatch.setattr(reach, "running", lambda pids: seen)
+    options = argparse.Namespace(pid=[], all=False)
+    with pytest.raises(Failure, match="no server of this user runs with these hooks"):
+        reach.chosen(options)
+    for number, root in enumerate((tmp_path, Path.cwd())):
+        seen.append(reach.Server(Remote(Home("run", number, "")), {"root": str(root)}))
+        assert reach.chosen(options) == seen[-1:]
+    assert reach.chosen(argparse.Namespace(pid=[], all=True)) == seen
+    monkeypatch.chdir("/")
+    with pytest.raises(Failure, match=r"2 servers run, none of them in this folder: name one by its pid \(0, 1\)"):
+        reach.chosen(options)
+
+
 def test_a_folder_that_was_cleaned(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder of a session that is over: soon after there is one again, the server can be asked again."""
     monkeypatch.setattr("wsgi_reload_hooks.desk._RENEWED_EVERY", 0.01)
     with served(tmp_path):
-        shutil.rmtree(runtime / "wsgi-reload-hooks")
+        (runtime / "wsgi-reload-hooks").rename(tmp_path / "gone")
         wait_until((runtime / "wsgi-reload-hooks").exists, "it is there again")
         assert only().ask({"do": "status"})["status"]["workers"] == 2
 
@@ -313,12 +381,60 @@ def test_a_server_that_does_not_answer(runtime: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("wsgi_reload_hooks.reach._LISTED_WITHIN", 0.1)
     control = Control("gunicorn", os.getpid())
     (silent,) = reach.running([os.getpid()])
-    assert silent.status == {"silent": f"gunicorn {os.getpid()} does not answer"}
-    assert str(silent) == f"gunicorn, pid {os.getpid()}"
+    assert silent.status["silent"] == f"gunicorn {os.getpid()} does not answer"
+    assert str(silent).startswith(f"gunicorn, pid {os.getpid()}" if silent.status["root"] is None else "gunicorn")
     control.close()
+
+
+def test_waiting_for_a_server_that_does_not_answer(
+    runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It imports, say: that is no refusal. Who waits is told that nobody knows, in time, or what it says when it can."""
+    monkeypatch.setattr("wsgi_reload_hooks.reach._LISTED_WITHIN", 0.1)
+    monkeypatch.setattr("wsgi_reload_hooks.reach._HEARD_WITHIN", 0.1)
+    control = Control("gunicorn", os.getpid())
+    (seen,) = reach.running([os.getpid()])
+    began = time.monotonic()
+    assert reach.wait_for([seen], 0.5) == reach.NOT_YET
+    assert time.monotonic() - began < 5.0
+    desk = Desk(control, Reloader(Digests()), Files(Settings.load(str(tmp_path))), Clerk())
+    codes: list[int] = []
+    waiting = threading.Thread(target=lambda: codes.append(reach.wait_for([seen], 60.0)))
+    waiting.start()
+    # What was asked before is not waited for any more.
+    wait_until(lambda: len(control.receive()) > 0, "it is asked")
+
+    def told() -> bool:
+        desk.take(control.receive())
+        desk.step()
+        return bool(codes)
+
+    wait_until(told, "it is told")
+    waiting.join()
+    assert codes == [0]
+    control.close()
+
+
+def test_waiting_for_a_server_that_ends(runtime: Path) -> None:
+    """Nobody waits for a dead one."""
+    program = "import os; from wsgi_reload_hooks.control import Control; control = Control('run', os.getpid()); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, cwd=PACKAGE_ROOT) as process:
+        wait_until(lambda: [each for each in remotes() if each.pid == process.pid], "it is there")
+        (remote,) = [each for each in remotes() if each.pid == process.pid]
+        process.communicate(b"\n")
+    with pytest.raises(Failure, match=r"has ended"):
+        reach.Server(remote, {}).wait(time.monotonic() + 60.0)
 
 
 def test_no_server_is_no_error(runtime: Path) -> None:
     """Nobody there."""
     assert [each for each in remotes() if str(runtime) in each._path] == []
     remove_home(Home("gunicorn", 1, str(runtime / "none" / "gunicorn-1-2")))
+
+
+def test_another_socket_in_its_place(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a leader of before, whom nobody hears any more: soon this one is reached again."""
+    monkeypatch.setattr("wsgi_reload_hooks.desk._RENEWED_EVERY", 0.01)
+    with served(tmp_path):
+        Control("gunicorn", os.getpid()).leave()
+        assert only().ask({"do": "status"})["status"]["workers"] == 2

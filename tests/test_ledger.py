@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from edits import PACKAGE_ROOT
 
 from wsgi_reload_hooks.ledger import Ledger
+from wsgi_reload_hooks.private import homes
 
 MINE = os.getpid()
 
@@ -165,6 +168,7 @@ def test_a_note_after_somebody_cleaned_up(runtime: Path) -> None:
 LEAD = """
 import os, sys
 from wsgi_reload_hooks.ledger import Ledger
+from wsgi_reload_hooks.private import homes
 ledger = Ledger({pid})
 print(ledger.lead(), flush=True)
 sys.stdin.read()
@@ -201,3 +205,36 @@ def test_one_process_leads_until_it_ends(runtime: Path) -> None:
         second.communicate()
     assert ledger.lead()
     ledger.resign()
+
+
+def test_cleaned_temporary_folders(runtime: Path) -> None:
+    """What is written anew is private on all its way; notes that are gone come back, others stay."""
+    before = os.umask(0o022)
+    try:
+        ledger = Ledger(MINE)
+        ledger.write("note", {"pid": 1})
+        shutil.rmtree(runtime / "wsgi-reload-hooks")
+        ledger.restore("note", {"pid": 1})
+        ledger.restore("note", {"pid": 2})
+    finally:
+        os.umask(before)
+    assert ledger.read("note") == {"pid": 1}
+    assert stat.S_IMODE((runtime / "wsgi-reload-hooks").stat().st_mode) == 0o700
+    assert [home.pid for home in homes() if home.path.startswith(str(runtime))] == [MINE]
+
+
+def test_a_lock_that_was_removed(runtime: Path) -> None:
+    """Who locks the next one leads, and the one before leads no more."""
+    ledger = Ledger(MINE)
+    assert ledger.lead()
+    (folder_of(runtime) / "leader.lock").unlink()
+    program = (
+        "import sys; from wsgi_reload_hooks.ledger import Ledger; "
+        f"print(Ledger({MINE}).lead(), flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=PACKAGE_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "True\n"
+        assert not ledger.lead()
+        other.communicate()
+    assert ledger.lead()

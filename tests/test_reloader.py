@@ -448,3 +448,18 @@ def test_last_good_save_wins(saves: list[tuple[str, Digest, bool]]) -> None:
     assert case.reloader.pending >= {
         path for path, content in case.disk.contents.items() if case.reloader.service[path] != content
     }
+
+
+def test_a_pause_holds_back_changes_alone(case: Case) -> None:
+    """A worker that did not load what is in service is tried again; what was saved amid a refused attempt waits."""
+    reloader = case.reloader
+    reloader.paused = True
+    reloader.retry()
+    assert reloader.due
+    reloader.asked("HUP")
+    case.begin("a.py")
+    case.disk.contents["a.py"] = b"2"
+    reloader.refused(BROKEN)
+    assert reloader.wanted and not reloader.due
+    reloader.paused = False
+    assert reloader.due

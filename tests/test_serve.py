@@ -693,3 +693,15 @@ def test_serve_steered(project: Project) -> None:
         (told,) = json.loads(commanded(server, "explain", "--json", "app.py")[1])
         assert told["pending"] and told["workers"] == status(server)["pids"]
         assert commanded(server, "resume", "--wait")[0] == 0 and server.version() == project.version
+
+
+def test_serve_a_pause_ends_by_itself(project: Project) -> None:
+    """In time, also where nobody else wakes it: what was saved goes in."""
+    settings = {"WSGI_RELOAD_ENGINE": "stat", "WSGI_RELOAD_INTERVAL": "60"}
+    with Serve(project, environment=settings) as server:
+        server.wait_for_log(patterns.WATCHING)
+        assert commanded(server, "pause", "--for", "3s")[0] == 0
+        project.release()
+        # It looks at the files when it is asked.
+        assert commanded(server, "status", "--wait")[0] == 3
+        server.wait_for_version(project.version)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
-from harness import HAVE_UWSGI, Project, Uwsgi, patterns
+from harness import HAVE_UWSGI, Project, Uwsgi, patterns, wait_until
 from harness.steering import commanded, right_answers, status
 
 pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
@@ -48,3 +49,25 @@ def test_uwsgi_steering(threads: bool, tmp_path: Path) -> None:
         assert commanded(server, "resume", "--wait")[0] == 0
         assert {server.version() for _ in range(6)} == {project.version}
         assert status(server)["reloads"] == 2
+
+
+@pytest.mark.parametrize("what", ["the notes", "all"])
+def test_uwsgi_after_temporary_folders_were_cleaned(what: str, tmp_path: Path) -> None:
+    """Somebody removes what is old: there is one leader again, saves go in, and it is told that they did."""
+    project = Project(tmp_path / "project", import_seconds=0.05)
+    project.release()
+    with Uwsgi(project, "--enable-threads", workers=2) as server:
+        server.wait_for_log(patterns.WATCHING)
+        (folder,) = (server.runtime / "wsgi-reload-hooks").iterdir()
+        if what == "all":
+            folder.parent.rename(tmp_path / "gone")
+        else:
+            for name in ("leader.lock", "verdict", "worker-1", "worker-2"):
+                (folder / name).unlink()
+        names = {"leader.lock", "verdict", "worker-1", "worker-2"}
+        wait_until(lambda: folder.exists() and names <= set(os.listdir(folder)), "all is there again")
+        project.release()
+        server.wait_for_log(patterns.RELOADED)
+        assert {server.version() for _ in range(6)} == {project.version}
+        assert commanded(server, "status", "--wait")[0] == 0
+        assert server.count("error in the hooks") == 0

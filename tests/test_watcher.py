@@ -8,6 +8,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
+from unittest import mock
 
 import pytest
 from edits import save, save_atomically
@@ -16,10 +17,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from wsgi_reload_hooks import Settings, SettingsError, watch
-from wsgi_reload_hooks.engines import StatEngine
+from wsgi_reload_hooks.engines import Engine, StatEngine
 from wsgi_reload_hooks.files import Files
 from wsgi_reload_hooks.scanner import Scanner
-from wsgi_reload_hooks.watcher import Debouncer, settled
+from wsgi_reload_hooks.watcher import Debouncer, Looks, settled
 
 FAST = Settings(engine="stat", interval=0.01, step=0.001, debounce=0.002)
 
@@ -289,3 +290,14 @@ def test_globs_are_expanded_once_a_second(tmp_path: Path) -> None:
     assert engine.tick() == {str(tmp_path / "b.html")}
     now = 1.7
     assert engine.tick() == set()
+
+
+def test_a_look_that_is_ordered_too_late() -> None:
+    """One that is ordered while a tick begins counts as done with the next one: this one may have begun without it."""
+    looks = Looks()
+    driven = mock.Mock(spec=Engine, unsure=False)
+    driven.urge.side_effect = looks.order
+    assert looks.order() == 1
+    begun = looks.begin(driven)
+    looks.end(driven, begun, more=False)
+    assert looks.done == 1 and looks.due

@@ -78,6 +78,8 @@ class RollingArbiter:
         self._rolling: Optional[tuple[float, Optional[str], set[str]]] = None
         self._configuration: Optional[Configuration] = None
         self._refused_configuration: dict[str, Digest] = {}
+        self._configuration_why: Optional[Refused] = None
+        self._configuration_news = False
 
     # -- being put in place ------------------------------------------------------------------------------------
 
@@ -492,17 +494,16 @@ class RollingArbiter:
 
     def _decide(self, now: float) -> None:
         batch = self._crew.batch()
-        if self._reloader.wanted and batch is not None:
+        # In a pause whoever replaces a worker, by a zygote that has the code in service, goes on.
+        if batch is not None and (self._reloader.due or (self._reloader.wanted and batch.of_reload)):
             self._crew.withdraw(batch, now)
             self._restore_configuration()
+            batch = None
         if self._reloader.due:
             if len(self._crew.all(Role.RETIRING)) <= 2 * max(self._target, 1):
                 self._begin(now)
             else:
                 self._crew.end_pile_up(now)
-        elif self._reloader.wanted:
-            # Somebody has ordered a pause.
-            return
         elif batch is not None and batch.of_reload and self._reloader.state is State.IDLE:
             # Taken back while it was being tried.
             self._crew.withdraw(batch, now)
@@ -536,6 +537,7 @@ class RollingArbiter:
         if why is not None and self._reloader.news(why):
             # Good code beside it need not wait: it gets the configuration of before.
             self._journal.refusal(_CONFIGURATION_REFUSED, why)
+            self._configuration_news = True
         why = compile_sources(paths - self._watch.names)
         if why is not None:
             self._refuse(why)
@@ -552,13 +554,14 @@ class RollingArbiter:
         self._configuration = Configuration(self._server)
         why = self._configuration.load()
         self._refused_configuration = {} if why is None else found
+        self._configuration_why = why
         if why is not None:
             self._configuration = None
         return why
 
     def _recycle(self, now: float) -> None:
-        """Replace, one for one, the workers that asked for it, and those a reload with `surge` has left."""
-        tired = [member for member in self._crew.all(Role.SERVING) if member.recycle]
+        """Replace, one for one, the workers that asked for it, those a reload with `surge` has left, and the error page."""
+        tired = [member for member in self._crew.all(Role.SERVING) if member.recycle or member.page]
         retiring = len(self._crew.all(Role.RETIRING))
         room = (self._settings.surge or max(self._target, 1)) - retiring
         if tired and room > 0:
@@ -681,6 +684,14 @@ class RollingArbiter:
             text = "reloaded in %.2f s: %s; %d workers"
             self._journal.info(text, now - since, names, workers, event="reloaded", **told)
             self._chronicle.reloaded(paths, now - since, workers, request)
+            self._tell_configuration()
+
+    def _tell_configuration(self) -> None:
+        """Where good code went in beside a configuration that is refused: so it is, still."""
+        refused, why = self._refused_configuration, self._configuration_why
+        if why is not None and all(self._digests.now(path) == content for path, content in refused.items()):
+            self._chronicle.refused(why, self._configuration_news)
+        self._configuration_news = False
 
     def _refuse(
         self,
@@ -768,7 +779,8 @@ class RollingArbiter:
         ]
         booting = [member for member in self._crew.all(Role.BOOTING) if member.batch is not None]
         starting = not self._introduced and self._reloader.state is not State.REFUSED
-        return bool(leaving or booting or self._rolling or starting)
+        page = self._disk_is_good() and any(member.page for member in self._crew.all(Role.SERVING))
+        return bool(leaving or booting or self._rolling or starting or page)
 
     def loaded_by(self, path: str) -> list[int]:
         """See `desk.Clerk`."""

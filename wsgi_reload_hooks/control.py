@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
-from .private import Home, homes, is_private, make_home, remove_home
+from .private import Home, homes, is_private, lives, make_home, remove_home
 
 _SOCKET = "control"
 _AT_MOST = 131072
@@ -40,6 +40,7 @@ class Control:
     def __init__(self, kind: str, pid: int) -> None:
         self._home = make_home(kind, pid)
         self._socket = _bound(os.path.join(self._home.path, _SOCKET))
+        self._mark = self._found()
 
     @property
     def reader(self) -> int:
@@ -61,14 +62,17 @@ class Control:
     def answer(self, whom: str, answer: Message) -> None:
         """Send *answer*; never waits, and if *whom* is not there any more, nobody misses it."""
         try:
-            self._socket.sendto(json.dumps(answer).encode(), whom)
+            data = _packed(answer)
+            if len(data) > _AT_MOST:
+                data = _packed({"error": "the answer is too long", "question": answer.get("question")})
+            self._socket.sendto(data, whom)
         except (OSError, ValueError):
             return
 
     def renew(self) -> None:
         """Make it anew where somebody has removed it: the folder of a session that is over, one for temporary files that
-        was cleaned. Another thread may wait for messages meanwhile."""
-        if os.path.lexists(os.path.join(self._home.path, _SOCKET)):
+        was cleaned; or where another one lies there, of a leader of before. Another thread may wait for messages meanwhile."""
+        if self._mark is not None and self._found() == self._mark:
             return
         try:
             home = make_home(self._home.kind, self._home.pid)
@@ -79,6 +83,15 @@ class Control:
         os.dup2(anew.fileno(), self._socket.fileno(), inheritable=False)
         anew.close()
         self._home = home
+        self._mark = self._found()
+
+    def _found(self) -> Optional[tuple[int, int, int]]:
+        """What tells the socket that lies there from any other; None where there is none."""
+        try:
+            status = os.lstat(os.path.join(self._home.path, _SOCKET))
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_ctime_ns
 
     def leave(self) -> None:
         """In a forked child: it is the parent's."""
@@ -98,19 +111,29 @@ class Unreachable(Exception):
     """A server cannot be asked; the text says why."""
 
 
+class Silent(Unreachable):
+    """It does not answer in time; later it may."""
+
+
 class Remote:
     """A running server, as the command line sees it."""
 
     def __init__(self, home: Home) -> None:
         self.kind = home.kind
         self.pid = home.pid
+        self._home = home
         self._path = os.path.join(home.path, _SOCKET)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pid}"
 
+    def lives(self) -> bool:
+        """Whether its process does."""
+        return lives(self._home)
+
     def ask(self, request: Mapping[str, Any], within: float = _ANSWER_WITHIN) -> Message:
-        """What the server answers to *request*, *within* seconds. Raises `Unreachable`."""
+        """What the server answers to *request*, *within* seconds. Raises `Unreachable`, or OSError where this process can have
+        no private folder."""
         home = make_home("client", os.getpid())
         try:
             mine = _bound(os.path.join(home.path, _SOCKET))
@@ -125,7 +148,7 @@ class Remote:
 
     def _asked(self, mine: _socket.socket, request: Mapping[str, Any], until: float) -> Message:
         question = os.urandom(8).hex()
-        data = json.dumps({**request, "question": question}).encode()
+        data = _packed({**request, "question": question})
         again_at = 0.0
         while time.monotonic() < until:
             try:
@@ -139,7 +162,7 @@ class Remote:
             answer = self._answer(mine, question)
             if answer is not None:
                 return answer
-        raise Unreachable(f"{self} does not answer")
+        raise Silent(f"{self} does not answer")
 
     def _answer(self, mine: _socket.socket, question: str) -> Optional[Message]:
         message = _received(mine)
@@ -166,6 +189,11 @@ def remotes() -> Iterator[Remote]:
     for home in homes():
         if home.kind != "client" and os.path.lexists(os.path.join(home.path, _SOCKET)):
             yield Remote(home)
+
+
+def _packed(message: Mapping[str, Any]) -> bytes:
+    # As they are: escaped, paths of other scripts would take three times the room.
+    return json.dumps(message, ensure_ascii=False).encode(errors="surrogatepass")
 
 
 def understood(data: bytes) -> Optional[Message]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Optional, Protocol
 
 from .control import Control, Message, understood
@@ -16,6 +17,9 @@ REQUEST = "wsgi-reload"
 """Who asked for a reload, for the log."""
 _PAUSE_AT_MOST = 1e9
 _PENDING_AT_MOST = 50
+# Bytes and characters: an answer is one datagram.
+_PATHS_AT_MOST = 20_000
+_NAMES_AT_MOST = 1000
 _REMEMBERED = 100
 _RENEWED_EVERY = 10.0
 
@@ -71,6 +75,10 @@ class Desk:
             message = understood(data)
             if message is not None:
                 self._control.answer(whom, {**self._answer_once(message), "question": message.get("question")})
+
+    def wait(self) -> float:
+        """Seconds until `step` has something to do by itself."""
+        return max(0.0, self.paused_until - time.time()) if self.paused_until else float("inf")
 
     def pause(self, until: float) -> None:
         """Hold back what is saved from now on, *until* then (see `paused_until`)."""
@@ -133,12 +141,18 @@ class Desk:
         looked, busy = self._clerk.looked(), self._clerk.busy()
         held = self._reloader.wanted and not self._reloader.due
         at_rest = (state in (State.IDLE, State.REFUSED) or held) and not busy and not self._reloader.due
+        pending = self._reloader.pending
+        known = self._clerk.status()
+        done = known.get("last_reload")
+        if isinstance(done, dict):
+            known["last_reload"] = {**done, "paths": _some(done["paths"]), "names": done["names"][:_NAMES_AT_MOST]}
         status = {
-            **self._clerk.status(),
+            **known,
             "state": state.value,
             "paused_until": self.paused_until,
             "paused": self.paused_until is not None,
-            "pending": sorted(map(self._files.relative, self._reloader.pending))[:_PENDING_AT_MOST],
+            "pending": _some(sorted(map(self._files.relative, pending))[:_PENDING_AT_MOST]),
+            "held": len(pending) if held else 0,
             "looked": looked,
             "desk": self._number,
             "at_rest": at_rest,
@@ -160,6 +174,17 @@ class Desk:
             "pending": path in self._reloader.pending,
         }
         return {"explained": explained}
+
+
+def _some(paths: Iterable[str]) -> list[str]:
+    """The first of *paths*: as many as an answer has room for."""
+    room, found = _PATHS_AT_MOST, []
+    for path in paths:
+        room -= len(json.dumps(path, ensure_ascii=False).encode(errors="surrogatepass"))
+        if room < 0:
+            break
+        found.append(path)
+    return found
 
 
 def _shown(content: Digest) -> str:

@@ -100,6 +100,8 @@ class Leader:
     def step(self) -> float:
         """Do what is to be done now, never for long. The seconds until the next step."""
         now = time.monotonic()
+        if self._verdict is not None:
+            self._ledger.restore(VERDICT, self._verdict)
         self._hear(now)
         ordered = self._looks.begin(self._engine)
         found = self._engine.tick(bool(self._debouncer))
@@ -146,6 +148,8 @@ class Leader:
             self._ledger.remove(_PAUSE)
         elif until is not None and until != before:
             self._ledger.write(_PAUSE, {"until": until})
+        elif until is not None:
+            self._ledger.restore(_PAUSE, {"until": until})
 
     def _keep(self, note: Note) -> None:
         self._ledger.write(_RECORD, note)

@@ -10,7 +10,7 @@ import json
 import os
 from typing import Any, Optional
 
-from .private import make_home, make_private, remove_home
+from .private import make_home, remove_home
 
 try:
     import fcntl
@@ -41,8 +41,13 @@ class Ledger:
             _write_atomically(path, note)
         except FileNotFoundError:
             # Somebody has cleaned temporary folders.
-            make_private(self._folder)
+            make_home(self._home.kind, self._home.pid)
             _write_atomically(path, note)
+
+    def restore(self, name: str, note: Note) -> None:
+        """Write *note* again where somebody has removed it. Raises OSError."""
+        if self.stamp(name) is None:
+            self.write(name, note)
 
     def read(self, name: str) -> Optional[Note]:
         """The note of that *name*, or None."""
@@ -75,10 +80,13 @@ class Ledger:
     def lead(self) -> bool:
         """Whether this process leads from now on. It does until it ends: then the kernel gives the lock away.
 
+        Or until somebody removes the lock (temporary folders are cleaned): then whoever locks the next one first does.
         A record lock, not `flock`: what the application forks does not inherit it.
         """
         if self._lock >= 0:
-            return True
+            if os.fstat(self._lock).st_nlink:
+                return True
+            self.resign()
         lock = os.open(os.path.join(self._folder, _LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

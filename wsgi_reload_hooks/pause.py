@@ -16,7 +16,8 @@ examples:
 
 A reload that is under way is finished or begun anew at the end of the pause. SIGHUP and
 wsgi-reload reload go in all the same. A worker that dies meanwhile is not replaced
-while what it would load is held back.
+while what it would load is held back; gunicorn replaces it with preload_app, and has
+an error page answer when none is left.
 
 exit codes: 0 done, 1 no server, 2 wrong arguments, 130 interrupted
 """

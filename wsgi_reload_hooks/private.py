@@ -13,6 +13,7 @@ from typing import NamedTuple, Optional
 
 KINDS = ("gunicorn", "uwsgi", "run", "serve", "client")
 _FOLDER = "wsgi-reload-hooks"
+_TRIED = 20
 
 
 class Home(NamedTuple):
@@ -23,17 +24,30 @@ class Home(NamedTuple):
     path: str
 
 
+def lives(home: Home) -> bool:
+    """Whether its process does."""
+    return os.path.basename(home.path).split("-", 2)[2:] == [_birth(home.pid)]
+
+
 def make_home(kind: str, pid: int) -> Home:
     """The folder of the process *pid*, made where it is missing; what dead ones left beside it is removed.
 
     Raises OSError where no private folder can be had; its text says what to do.
     """
     base = _base()
-    make_private(base)
-    for home in _homes(base):
-        _remove_dead(home)
     path = os.path.join(base, f"{kind}-{pid}-{_birth(pid)}")
-    make_private(path)
+    for home in _homes(base) if is_private(base) else ():
+        _remove_dead(home)
+    for _ in range(_TRIED):
+        try:
+            _make_private(base)
+            _make_private(path)
+            break
+        except FileNotFoundError:
+            # Another process has just removed the last folder, and with it the one around it.
+            continue
+    else:
+        raise FileNotFoundError(f"{path} is removed again and again by others")
     return Home(kind, pid, path)
 
 
@@ -60,20 +74,28 @@ def remove_home(home: Home) -> None:
         pass
 
 
-def make_private(folder: str) -> None:
-    """Make *folder* if it is missing. Raises OSError where it is not this user's alone."""
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    if not is_private(folder):
-        raise PermissionError(f"{folder} is not a folder that belongs to this user alone: remove it")
-
-
 def is_private(folder: str) -> bool:
     """Whether it is a folder, no link to one, that belongs to this user alone."""
     try:
         status = os.lstat(folder)
     except OSError:
         return False
+    return _is_private(status)
+
+
+def _is_private(status: os.stat_result) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+
+
+def _make_private(folder: str) -> None:
+    """Make *folder* if it is missing. Raises OSError where it is not this user's alone, or gone again."""
+    try:
+        # Not `makedirs`: what that makes on the way is open to others.
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        pass
+    if not _is_private(os.lstat(folder)):
+        raise PermissionError(f"{folder} is not a folder that belongs to this user alone: remove it")
 
 
 def _base() -> str:
@@ -113,8 +135,7 @@ def _homes(base: str) -> list[Home]:
 
 def _remove_dead(home: Home) -> bool:
     """Remove it if its process is gone. Whether it was."""
-    born = os.path.basename(home.path).split("-", 2)[2:]
-    dead = born != [_birth(home.pid)]
+    dead = not lives(home)
     if dead:
         remove_home(home)
     return dead

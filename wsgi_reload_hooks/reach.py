@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from .console import USAGE, Failure
-from .control import Message, Remote, Unreachable, remotes
+from .control import Message, Remote, Silent, Unreachable, remotes
 from .files import printable, under
+from .settings import project_root
 
 REFUSED = 1
 NOT_YET = 3
@@ -19,6 +20,7 @@ NOT_YET = 3
 WAITED_AT_MOST = 120.0
 _PAUSE = 0.05
 _LISTED_WITHIN = 5.0
+_HEARD_WITHIN = 1.0
 
 
 class Server:
@@ -29,7 +31,7 @@ class Server:
         self.status = status
 
     def __str__(self) -> str:
-        if "root" not in self.status:
+        if not self.status.get("root"):
             return f"{self._remote.kind}, pid {self._remote.pid}"
         version = self.status.get("version")
         return printable(
@@ -44,33 +46,46 @@ class Server:
     def ask(self, do: str, **what: Any) -> Message:
         """Its answer. Raises `Failure` where there is none, or it is a complaint."""
         try:
-            answer = self._remote.ask({"do": do, **what})
+            return self._understood(self._remote.ask({"do": do, **what}))
         except Unreachable as error:
             raise Failure(str(error)) from None
+
+    def _understood(self, answer: Message) -> Message:
         if "error" in answer:
             raise Failure(f"{self._remote}: {printable(str(answer['error']))}")
         return answer
 
     def wait(self, until: float) -> bool:
         """Wait, but not longer than *until* (steady clock), until all that is saved by now is in service or refused, and
-        no old worker takes requests any more. Whether it came to that. `status` is of then."""
-        ordered = self.ask("look")
+        no old worker takes requests any more. Whether it came to that. `status` is of then.
+
+        One that does not answer is asked again: it may be importing, or reading its configuration. Raises `Failure` where
+        it has ended, or cannot be asked.
+        """
+        ordered: Optional[Message] = None
         while True:
-            self.status = self.ask("status")["status"]
-            if self.status["desk"] != ordered["desk"]:
-                # Another process answers for it now, which has not been asked.
-                ordered = self.ask("look")
-            elif self.status["at_rest"] and self.status["looked"] >= ordered["look"]:
-                return True
+            within = max(_PAUSE, min(_HEARD_WITHIN, until - time.monotonic()))
+            try:
+                if ordered is None:
+                    ordered = self._understood(self._remote.ask({"do": "look"}, within))
+                self.status = self._understood(self._remote.ask({"do": "status"}, within))["status"]
+                if self.status["desk"] != ordered["desk"]:
+                    # Another process answers for it now, which has not been asked.
+                    ordered = None
+                elif self.status["at_rest"] and self.status["looked"] >= ordered["look"]:
+                    return True
+            except Silent:
+                if not self._remote.lives():
+                    raise Failure(f"{self} has ended") from None
+            except Unreachable as error:
+                raise Failure(str(error)) from None
             if time.monotonic() > until:
                 return False
             time.sleep(_PAUSE)
 
     def verdict(self, in_time: bool) -> int:
         """The exit code after `wait`."""
-        if self.status.get("paused") and self.status.get("pending"):
-            return NOT_YET
-        if not in_time:
+        if not in_time or self.status.get("held"):
             return NOT_YET
         return REFUSED if is_refused(self.status) else 0
 
@@ -106,12 +121,21 @@ def running(pids: Sequence[int] = ()) -> list[Server]:
     for remote in found.values():
         if not pids or remote.pid in pids:
             try:
-                status = remote.ask({"do": "status"}, _LISTED_WITHIN)["status"]
-            except (Unreachable, KeyError) as error:
-                # It is there: to say nothing of it would be wrong.
-                status = {"silent": str(error)}
+                answer = remote.ask({"do": "status"}, _LISTED_WITHIN)
+            except Unreachable as error:
+                answer = {"error": str(error)}
+            # It is there: to say nothing of it would be wrong.
+            status = answer.get("status") or {"silent": str(answer.get("error")), "root": _root(remote.pid)}
             servers.append(Server(remote, status))
     return servers
+
+
+def _root(pid: int) -> Optional[str]:
+    """The project's folder of a server that does not tell it; None where the system does not, either."""
+    try:
+        return project_root(os.readlink(f"/proc/{pid}/cwd"))
+    except OSError:
+        return None
 
 
 def chosen(options: argparse.Namespace) -> list[Server]:

@@ -50,8 +50,9 @@ class Reloader:
 
     @property
     def due(self) -> bool:
-        """Whether an attempt is to be started now. A pause holds back changes, not who asks for a reload."""
-        return self.wanted and (not self.paused or self.request is not None)
+        """Whether an attempt is to be started now. A pause holds back changes, not who asks for a reload, nor a new trial of
+        what is in service."""
+        return self.wanted and (not self.paused or self.request is not None or not self.pending)
 
     def serves(self, path: str, content: Digest) -> None:
         """A worker in service has loaded *path* with this *content*."""
@@ -139,7 +140,9 @@ class Reloader:
     def refused(self, why: Refused) -> bool:
         """The attempt was no good. Whether that is news: the same refusal is told once."""
         self.request = None
-        self.wanted = bool(self.outdated())
+        outdated = self.outdated()
+        self.pending |= outdated
+        self.wanted = bool(outdated)
         # Refused though nothing differs on disk (after a HUP): what serves can be replaced from the disk as before.
         self._enter(State.REFUSED if self.pending or self.wanted or self._nothing_serves else State.IDLE)
         return self.news(why)

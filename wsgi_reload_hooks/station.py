@@ -75,7 +75,7 @@ class Station:
         self._inherited: list[str] = []
         self._changed: set[str] = set()
         self._news = True
-        self._held = False
+        self._held = self._left = False
         self._writing = Native().lock()
         self._generation = Generation(ledger.place(GENERATION))
         self._assets: Note = {}
@@ -135,16 +135,18 @@ class Station:
         self.tell()
 
     def tell(self) -> None:
-        """Write down what is new."""
+        """Write down what is new; and all of it once more where somebody has cleaned temporary folders."""
         self._generation.renew()
         self._django.connect()
-        if self._news:
+        if self._news or self._ledger.stamp(worker_note(self.number)) is None:
             self._news = False
             self._write()
 
     def leave(self) -> None:
         """This worker ends: nobody is to count on it."""
-        self._ledger.remove(worker_note(self.number))
+        with self._writing:
+            self._left = True
+            self._ledger.remove(worker_note(self.number))
 
     def in_trouble(self, why: Refused) -> None:
         """What was let in does not load in this process."""
@@ -181,6 +183,8 @@ class Station:
     def _write(self) -> None:
         # By the main thread and by the one that watches: an older note must not take the place of a newer one.
         with self._writing:
+            if self._left:
+                return
             note: Note = {
                 "pid": os.getpid(),
                 "began": self.began,

@@ -22,8 +22,9 @@ examples:
 --wait is about the servers of the project in the working directory, or the one that
 runs. It looks at all files at once, and returns when no old worker takes requests.
 
-exit codes: 0 all is in service, 1 refused (or no server), 2 wrong arguments,
-3 not known in time, or a pause holds it back, 130 interrupted
+exit codes: 0 shown (--wait: all is in service), 1 no server, or one that does not
+answer (--wait: refused, or no server), 2 wrong arguments, 3 --wait: not known in time,
+or a pause holds it back, 130 interrupted
 """
 _DAY = 86400.0
 
@@ -51,7 +52,7 @@ def main(options: argparse.Namespace) -> int:
     else:
         complain("no server of this user runs with these hooks")
     if options.wait and code == NOT_YET and not options.json:
-        held = any(each.status.get("paused") for each in servers)
+        held = any(each.status.get("held") for each in servers)
         why = "a pause holds it back: wsgi-reload resume" if held else f"not within {options.timeout:g} s"
         complain(f"the last save is not in service: {why}")
     return code
@@ -71,7 +72,7 @@ def _lines(server: Server) -> Iterator[str]:
         yield "  no reload yet"
     if status.get("paused"):
         until = f"until {_when(status['paused_until'])}" if status.get("paused_until") else "until wsgi-reload resume"
-        yield f"  paused {until}: {_count(len(status['pending']), 'change')} held back"
+        yield f"  paused {until}: {_count(status['held'], 'change')} held back"
     refused = refusal(status)
     why = status.get("last_refusal")
     if refused is not None and isinstance(why, dict):

@@ -202,6 +202,8 @@ class Supervisor:
             wait = 0.0 if now >= self._retry_at else min(wait, self._retry_at - now)
         if self._looks.due:
             wait = min(wait, 0.02)
+        if self._desk is not None:
+            wait = min(wait, self._desk.wait())
         if self._next is not None or (self._serving is not None and not self._introduced):
             wait = min(wait, 0.1)
         control = None if self._control is None else self._control.reader

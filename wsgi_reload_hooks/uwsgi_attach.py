@@ -167,9 +167,10 @@ class Hooks:
                 self._look_after_load()
             self._station.tell()
             self._end_if_forgotten()
+            if not self._ledger.lead():
+                self._stop_leading()
+                return min(self._settings.interval / 2, _LOADING if self._loading else 1.0)
             if self._leader is None:
-                if not self._ledger.lead():
-                    return min(self._settings.interval / 2, _LOADING if self._loading else 1.0)
                 self._leader = self._make_leader()
             pause = self._leader.step()
         except Exception as error:

@@ -107,9 +107,11 @@ class Looks:
 
     def begin(self, engine: Engine) -> int:
         """To be called before a tick of *engine*. What to give to `end` after it."""
-        if self.due:
+        # Once: another thread may order one more at this moment, which this tick may not be.
+        ordered = self._ordered
+        if ordered > self.done:
             engine.urge()
-        return self._ordered
+        return ordered
 
     def end(self, engine: Engine, ordered: int, more: bool) -> None:
         """To be called after that tick. *more*: changes wait for quiet."""

@@ -37,7 +37,7 @@ def commanded(server: Server, *words: str) -> tuple[int, str, str]:
 
 def status(server: Server) -> dict[str, Any]:
     """What ``status --json`` tells of it."""
-    code, output, errors = commanded(server, "status", "--json")
+    code, output, errors = commanded(server, "status", "--json", str(server.pid))
     assert (code, errors) == (0, ""), errors
     (told,) = json.loads(output)
     assert isinstance(told, dict)

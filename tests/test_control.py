@@ -302,6 +302,16 @@ def test_what_dead_servers_left(runtime: Path) -> None:
     assert sorted(each.name.split("-")[0] for each in Path(mine.path).parent.iterdir()) == ["notes", "run", "serve"]
 
 
+def test_another_container(runtime: Path) -> None:
+    """What servers left that count their pids elsewhere is not looked at: their processes may live."""
+    mine = make_home("gunicorn", os.getpid())
+    foreign = Path(mine.path).parent / "gunicorn-999999999-2-1"
+    foreign.mkdir(mode=0o700)
+    assert [home.path for home in homes() if str(runtime) in home.path] == [mine.path]
+    make_home("run", os.getpid())
+    assert foreign.is_dir()
+
+
 def test_a_path_that_is_too_long(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line that says what to do."""
     folder = tmp_path / ("x" * 100)

@@ -1,6 +1,7 @@
 """Private folders for a user's running servers: where they are, whose they are, and what is left of dead ones.
 
-Each server has one, ``KIND-PID-BIRTH``: a pid alone may have been somebody else's before.
+Each server has one, ``KIND-PID-BIRTH``: a pid alone may have been somebody else's before. ``-NAMESPACE`` follows where pids
+have one: containers may share folders, and know nothing of each other's processes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Home(NamedTuple):
 
 def lives(home: Home) -> bool:
     """Whether its process does."""
-    return os.path.basename(home.path).split("-", 2)[2:] == [_birth(home.pid)]
+    return os.path.basename(home.path).split("-")[2:3] == [_birth(home.pid)]
 
 
 def make_home(kind: str, pid: int) -> Home:
@@ -35,7 +36,7 @@ def make_home(kind: str, pid: int) -> Home:
     Raises OSError where no private folder can be had; its text says what to do.
     """
     base = _base()
-    path = os.path.join(base, f"{kind}-{pid}-{_birth(pid)}")
+    path = os.path.join(base, "-".join(filter(None, (kind, str(pid), _birth(pid), _namespace()))))
     for home in _homes(base) if is_private(base) else ():
         _remove_dead(home)
     for _ in range(_TRIED):
@@ -124,11 +125,10 @@ def _homes(base: str) -> list[Home]:
         names = sorted(os.listdir(base))
     except OSError:
         return []
-    found = []
+    found, mine = [], _namespace()
     for name in names:
-        kind, _, rest = name.partition("-")
-        pid = rest.partition("-")[0]
-        if kind in KINDS and pid.isdigit():
+        kind, pid, *rest = [*name.split("-"), ""][:5]
+        if kind in KINDS and pid.isdigit() and (len(rest) < 2 or rest[1] in ("", mine)):
             found.append(Home(kind, int(pid), os.path.join(base, name)))
     return found
 
@@ -139,6 +139,14 @@ def _remove_dead(home: Home) -> bool:
     if dead:
         remove_home(home)
     return dead
+
+
+def _namespace() -> str:
+    """The one that pids are counted in, where the system has such."""
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        return ""
 
 
 def _birth(pid: int) -> str:

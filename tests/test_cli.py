@@ -116,7 +116,14 @@ def test_completion(tmp_path: Path) -> None:
         (["--nosuch"], 2, "see wsgi-reload --help"),
         (["run"], 2, "there is no program to run: wsgi-reload run -- python app.py"),
         (["run", "--"], 2, "there is no program to run"),
-        (["run", "--nosuch", "--", "true"], 2, "unrecognized arguments: --nosuch; see wsgi-reload"),
+        (["run", "--nosuch", "--", "true"], 2, "unrecognized arguments: --nosuch; see wsgi-reload run --help"),
+        (["run", "-m"], 2, "there is no module to run: wsgi-reload run -m shop.worker"),
+        (["run", "--listen", "99999", "--", "true"], 2, "'99999' is no address: use HOST:PORT"),
+        (["serve", "module.py:app"], 2, "'module.py:app' names a file: name its module, as in shop.wsgi:application"),
+        (["hup"], 2, "the following arguments are required: PIDFILE; see wsgi-reload hup --help"),
+        (["status", "--nosuch"], 2, "unrecognized arguments: --nosuch; see wsgi-reload status --help"),
+        (["status", "\033]0;x\007"], 2, "\\x1b]0;x\\x07"),
+        (["status"], 1, "no server of this user runs with these hooks; one of another user: sudo -u USER"),
         (["run", "--watch"], 2, "argument --watch: expected one argument; see wsgi-reload run --help"),
         (["run", "--wat", "*.py", "--", "true"], 2, "--wat"),
         (["run", "--app", "a b", "true"], 2, "'a b' names no application"),
@@ -147,6 +154,7 @@ def test_complaints(tmp_path: Path, words: list[str], status: int, text: str) ->
     """Whatever is wrong with the words is told in one line; 127 for a program that is missing, 126 for one that cannot be
     run."""
     (tmp_path / "folder").mkdir()
+    save(tmp_path / "module.py", "")
     save(tmp_path / "plain", "#!/bin/sh\n")
     save(tmp_path / "noformat", "no format\n").chmod(0o755)
     save(tmp_path / "nointerpreter", "#!/no/such/interpreter\n").chmod(0o755)
@@ -200,12 +208,37 @@ def test_main_raises_nothing(
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_explain_of_what_is_not_there(tmp_path: Path) -> None:
+    """Of a name that is mistyped it is said that there is no such file."""
+    save(tmp_path / "there.py", "")
+    assert "no such file" not in cli(tmp_path, "explain", "there.py")[1]
+    assert "\n  no such file\n" in cli(tmp_path, "explain", "their.py")[1]
+
+
+@pytest.mark.parametrize("words", [["check", "x"], ["doctor"], ["explain", "x"], ["run", "true"]], ids=" ".join)
+def test_a_working_directory_that_is_gone(tmp_path: Path, words: list[str]) -> None:
+    """A command that needs its working directory says that it is gone."""
+    (tmp_path / "gone").mkdir()
+    leave = ("/bin/sh", "-c", 'cd gone && rmdir ../gone && exec "$@"', "sh", *MODULE)
+    text = "the working directory is not there any more: change to another one"
+    assert complaint(tmp_path, *words, program=leave) == (1, text)
+
+
 # -- closed and broken files -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["--version"], ["run", "--help"], ["run", "true"], ["nosuch"], ["explain", "x"], ["status", "--json"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+        ["run", "true"],
+        ["nosuch"],
+        ["explain", "x"],
+        ["status", "--json"],
+        ["doctor", "--", "uwsgi"],
+    ],
     ids=" ".join,
 )
 @pytest.mark.parametrize("shell", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])

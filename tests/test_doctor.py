@@ -545,6 +545,7 @@ def test_byte_code_without_a_source(project: Path) -> None:
 ONE_WORKER = (
     "[uwsgi]\nmaster = true\nlazy-apps = true\nlisten = 1024\nimport = wsgi_reload_hooks.uwsgi_timer\nmodule = a\n"
 )
+UNCONFIGURED = "where no server is configured; name its pid, or what starts it: wsgi-reload doctor -- gunicorn ..."
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -563,11 +564,15 @@ def run(project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFix
 
 def test_silence(run: Run, project: Path) -> None:
     """Of a good set-up one line is said, what was looked at, and the exit code is 0."""
-    assert run() == (0, f"nothing found: {project}\n", "")
+    assert run() == (0, f"nothing found: {project}, {UNCONFIGURED}\n", "")
     assert run("--json") == (0, "[]\n", "")
     save(project / "uwsgi.ini", ONE_WORKER + "processes = 2\n")
     status, output, errors = run()
-    assert (status, errors) == (0, "") and output.startswith("nothing found: uWSGI") and output.endswith("uwsgi.ini\n")
+    assert (
+        (status, errors) == (0, "")
+        and output.startswith("nothing found that will bite: uWSGI")
+        and output.endswith("uwsgi.ini\n")
+    )
     assert output.count("\n") == 1
 
 
@@ -622,7 +627,7 @@ WRONG = {
     "no such file": (["nosuch.ini"], 1, "nosuch.ini: there is no such file, and it is no number of a process"),
     "another file": (["pyproject.toml"], 2, "pyproject.toml: neither gunicorn's configuration"),
     "two things": (["a", "--", "uwsgi"], 2, "not two of them"),
-    "no command": (["--"], 2, "nothing: starts neither gunicorn nor uWSGI"),
+    "no command": (["--"], 2, "an empty command line: starts neither gunicorn nor uWSGI"),
     "another command": (["--", "ls", "-l"], 2, "ls -l: starts neither gunicorn nor uWSGI"),
     "an option": (["--nosuch"], 2, "unrecognized arguments: --nosuch"),
     "an emperor": (["--", "uwsgi", "--emperor", "/etc"], 1, "an Emperor serves nothing itself"),

@@ -57,14 +57,14 @@ def test_gunicorn_pause(project: Project) -> None:
         project.release()
         project.save("more.py", "1")
         code, _, errors = commanded(server, "status", "--wait")
-        assert code == 3 and "a pause holds it back: wsgi-reload resume" in errors
+        assert code == 3 and "a pause holds it back, end it with wsgi-reload resume" in errors
         assert server.version() == before
         assert "1 change held back" in commanded(server, "status")[1]
         server.hup()
         server.wait_for_version(project.version)
         project.release()
         code, output, _ = commanded(server, "reload", "--wait")
-        assert code == 0 and "asked for a reload" in output
+        assert code == 0 and "asked for a reload\n" in output and output.endswith(": in service\n")
         assert server.version() == project.version
         assert server.wait_for_log(patterns.RELOADED, 2)["what"].startswith("wsgi-reload")
         for _ in range(3):

@@ -194,7 +194,7 @@ BREAKAGES = {
     "leaves": ("import sys; sys.exit(0)\n", "app.py, line .*SystemExit: 0"),
     "leaves at once": ("os._exit(0)\n", r"app.py: it ended with exit code 0 before it was ready"),
     "crashes": ("os.kill(os.getpid(), 11)\n", r"app.py: it ended with SIGSEGV before it was ready"),
-    "nothing": ("del app\n", "app.py: app.py has no app"),
+    "nothing": ("del app\n", "app.py: app.py has no callable 'app'"),
     "no callable": ("app = 7\n", "app.py: app:app is no callable: its type is int"),
     "asgi": ("async def app(scope, receive, send):\n    pass\n", "app:app is an ASGI application"),
     "factory": ("def app():\n    pass\n", "app:app cannot be called with environ and start_response"),
@@ -525,7 +525,7 @@ def test_a_unix_socket(kind: str, project: Project, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
-        (["--listen", "nowhere", "app"], 1, "'nowhere' is no address: use HOST:PORT"),
+        (["--listen", "nowhere", "app"], 2, "'nowhere' is no address: use HOST:PORT"),
         (["--listen", "192.0.2.1:1", "app"], 1, "192.0.2.1:1 cannot be listened on: "),
         (["app:"], 2, "'app:' names no application"),
         (["app:create_app()"], 2, "'app:create_app()' names no application"),

@@ -681,7 +681,7 @@ class RollingArbiter:
             self._rolling = None
             workers = len(self._crew.all(Role.SERVING))
             told = {"seconds": now - since, "files": sorted(paths), "workers": workers}
-            text = "reloaded in %.2f s: %s; %d workers"
+            text = "reloaded in %.2f s: %s; %d worker" + ("s" if workers != 1 else "")
             self._journal.info(text, now - since, names, workers, event="reloaded", **told)
             self._chronicle.reloaded(paths, now - since, workers, request)
             self._tell_configuration()

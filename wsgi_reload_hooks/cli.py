@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Optional
 import wsgi_reload_hooks
 
 from .console import USAGE, Failure
+from .files import printable
 from .settings import SettingsError
 
 PROGRAM = "wsgi-reload"
@@ -30,8 +31,15 @@ COMMANDS = {
 }
 _INTERRUPTED = 130
 _COMPLETING = "_ARGCOMPLETE"
-_EXIT_CODES = """\
-exit codes: 0 all is well, 1 something went wrong, 2 wrong arguments or settings, 130 interrupted
+_EPILOG = """\
+gunicorn and uWSGI are started as ever, and load the hooks themselves:
+  gunicorn -c python:wsgi_reload_hooks.gunicorn_conf app:app
+  uwsgi --master --lazy-apps ... --import wsgi_reload_hooks.uwsgi_timer
+
+wsgi-reload COMMAND --help has examples.
+
+exit codes: 0 all is well, 1 something went wrong, 2 wrong arguments or settings,
+130 interrupted; a command's --help tells what else it ends with
 """
 
 
@@ -62,8 +70,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         _print_no_more()
         return 0
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        _complain(f"{place}{error.strerror or error}")
+        _complain(_reason(error))
         _print_no_more()
         return 1
 
@@ -73,7 +80,9 @@ def _run(arguments: list[str]) -> int:
     parser = _parser()
     if _COMPLETING in os.environ:
         _complete(parser)
-    options = parser.parse_args(words)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:
+        raise Failure(f"unrecognized arguments: {' '.join(unknown)}; see {options.prog} --help", USAGE)
     options.command = program
     status: int = options.main(options)
     return status
@@ -97,7 +106,7 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog=PROGRAM,
         description="Reload code when it changes: any script, any server.",
-        epilog=_EXIT_CODES,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {wsgi_reload_hooks.__version__}")
@@ -112,7 +121,7 @@ def _parser() -> _Parser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.arguments(command)
-        command.set_defaults(main=module.main)
+        command.set_defaults(main=module.main, prog=command.prog)
     return parser
 
 
@@ -131,8 +140,20 @@ def _module(command: str) -> Any:
     return importlib.import_module(f"{__package__}.{COMMANDS[command]}")
 
 
+def _reason(error: OSError) -> str:
+    if error.filename:
+        return f"{error.filename}: {error.strerror}"
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "the working directory is not there any more: change to another one"
+    except OSError:
+        pass
+    return error.strerror or str(error)
+
+
 def _complain(text: str) -> None:
     try:
-        os.write(2, f"{PROGRAM}: {' '.join(text.splitlines())}\n".encode(errors="backslashreplace"))
+        os.write(2, f"{PROGRAM}: {printable(' '.join(text.splitlines()))}\n".encode(errors="backslashreplace"))
     except OSError:
         pass

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
-from .console import ERROR, USAGE, Failure
+from .console import ERROR, USAGE, Failure, say
 from .diagnosis import diagnose
 from .files import printable
 from .findings import Finding
@@ -60,11 +60,11 @@ def main(options: argparse.Namespace) -> int:
     setups = _setups(options.what, options.command)
     findings = list(dict.fromkeys(found.printable() for each in setups for found in _findings(each)))
     if options.json:
-        _print(json.dumps([finding._asdict() for finding in findings], indent=2))
+        say(json.dumps([finding._asdict() for finding in findings], indent=2))
     elif findings:
-        _print("\n".join(_lines(findings)))
+        say("\n".join(_lines(findings)))
     else:
-        _print(printable(f"nothing found: {'; '.join(map(str, setups))}"))
+        say(printable("; ".join(map(_good, setups))))
     return ERROR if findings else 0
 
 
@@ -75,7 +75,7 @@ def _setups(what: str | None, words: list[str]) -> list[Setup]:
             raise Failure("name a process, a configuration or a command line, not two of them", USAGE)
         started = command(words[1:], environ, folder)
         if started is None:
-            shown = printable(shlex.join(words[1:])) or "nothing"
+            shown = printable(shlex.join(words[1:])) or "an empty command line"
             raise Failure(f"{shown}: starts neither gunicorn nor uWSGI; name it as in -- gunicorn app:app", USAGE)
         return [setup(started, environ, folder)]
     if what is None:
@@ -113,14 +113,17 @@ def _settings(setup: Setup) -> Settings:
     return settings
 
 
-def _print(text: str) -> None:
-    if sys.stdout is not None:
-        encoding = sys.stdout.encoding or "utf-8"
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+def _good(setup: Setup) -> str:
+    if type(setup) is Setup:
+        return (
+            f"nothing found: {setup}, where no server is configured; name its pid, or what starts it: "
+            "wsgi-reload doctor -- gunicorn ..."
+        )
+    return f"nothing found that will bite: {setup}"
 
 
 def _lines(findings: Iterable[Finding]) -> Iterator[str]:
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    coloured = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     bold, yellow, plain = (_BOLD, _YELLOW, _PLAIN) if coloured else ("", "", "")
     for finding in findings:
         yield f"{bold}{finding.where}{plain}: {yellow}{finding.trap}{plain}"

@@ -56,6 +56,8 @@ def _concerns(server: reach.Server, path: str) -> bool:
 def _lines(told: Message) -> Iterator[str]:
     yield printable(f"{told['path']}: {told['rule']}")
     if told["server"] is None:
+        if not os.path.lexists(told["path"]):
+            yield "  no such file"
         yield "  no server of this project runs"
         return
     yield f"  {told['server']}"

@@ -52,6 +52,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "paths",
         metavar="PATH",
         nargs="*",
+        # Without one argparse calls it required.
+        default=[],
         help="folders and files to watch, right after PIDFILE (default: the working directory)",
     )
     add("--pattern", metavar="GLOB", action="append", help=f"the files that count in folders (default: {_PATTERN})")

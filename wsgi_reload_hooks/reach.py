@@ -16,6 +16,7 @@ from .settings import project_root
 REFUSED = 1
 NOT_YET = 3
 """Exit codes: the last save is refused; nobody knows yet, or a pause holds it back."""
+NO_SERVER = "no server of this user runs with these hooks; one of another user: sudo -u USER wsgi-reload ..."
 
 WAITED_AT_MOST = 120.0
 _PAUSE = 0.05
@@ -145,7 +146,7 @@ def chosen(options: argparse.Namespace) -> list[Server]:
     """
     servers = running(options.pid)
     if not servers:
-        raise Failure("no server of this user runs with these hooks")
+        raise Failure(NO_SERVER)
     if options.pid or options.all:
         return servers
     here = [each for each in servers if under(os.getcwd(), str(each.status.get("root")))]

@@ -42,6 +42,8 @@ def order(options: argparse.Namespace, do: str, done: str) -> int:
         refused = reach.refusal(each.status)
         if refused is not None:
             complain(f"{each}: refused: {refused}")
+        elif code == 0:
+            say(f"{each}: in service")
     if code == reach.NOT_YET:
         complain(f"not in service within {options.timeout:g} s")
     return code

@@ -22,10 +22,13 @@ examples:
   wsgi-reload run --app proj -- celery -A proj worker
   wsgi-reload run --watch '**/*.yaml' -- ./server
 
-New code is compiled, and imported in a fresh interpreter, before the program is stopped. What can be imported beside it
-is found out once, when it has been started (WSGI_REHEARSAL is set there). A program that crashes waits for the next
-change; exit code 3 means: start me again.
-exit code: that of the program; 126 it cannot be run, 127 it was not found
+New code is compiled, and imported in a fresh interpreter, before the program is stopped.
+What can be imported beside it is found out once, when it has been started (WSGI_REHEARSAL
+is set there). A program that crashes waits for the next change; exit code 3 means: start
+me again.
+
+exit codes: those of the program; 126 it cannot be run, 127 it was not found,
+1 something went wrong, 2 wrong arguments or settings
 """
 
 
@@ -82,6 +85,8 @@ def _command(words: list[str]) -> list[str]:
         words = words[1:]
     if not words:
         raise Failure("there is no program to run: wsgi-reload run -- python app.py", USAGE)
+    if words == ["-m"]:
+        raise Failure("there is no module to run: wsgi-reload run -m shop.worker", USAGE)
     is_script = words[0].endswith((".py", ".pyw")) and not os.access(words[0], os.X_OK)
     if is_script and not os.path.exists(words[0]):
         raise Failure(f"{words[0]}: there is no such file", USAGE)

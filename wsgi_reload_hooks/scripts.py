@@ -20,7 +20,7 @@ from .child import LISTENING_AT_MOST, LISTENING_FROM
 from .console import USAGE, Console, Failure
 from .rehearsal import FLAG, Target
 from .settings import Settings
-from .sockets import AddressError, bind, inherited, remove
+from .sockets import AddressError, NoAddressError, bind, inherited, remove
 from .supervised import command_line, is_supervised
 from .supervisor import Program, Supervisor, die_of
 
@@ -130,6 +130,8 @@ def script_of(command: Sequence[str]) -> tuple[Optional[str], tuple[str, ...]]:
 def target(app: str) -> Target:
     """``MODULE`` or ``MODULE:NAME``. Raises `Failure`."""
     module, colon, name = app.partition(":")
+    if module.endswith(".py") and os.path.isfile(module):
+        raise Failure(f"{app!r} names a file: name its module, as in shop.wsgi:application", USAGE)
     if not all(part.isidentifier() for part in module.split(".")) or (colon and not name.isidentifier()):
         raise Failure(f"{app!r} names no application: use MODULE or MODULE:NAME, as in shop.wsgi:application", USAGE)
     return Target("module", module, name, anything=True)
@@ -150,6 +152,8 @@ def listen_on(address: str) -> socket.socket:
     """`sockets.bind`, with `Failure` for what it raises."""
     try:
         return bind(address)
+    except NoAddressError as error:
+        raise Failure(str(error), USAGE) from None
     except AddressError as error:
         raise Failure(str(error)) from None
 

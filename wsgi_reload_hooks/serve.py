@@ -24,9 +24,12 @@ examples:
   wsgi-reload serve --listen 0.0.0.0:8080 shop.wsgi
   wsgi-reload serve --server wsgiref --listen unix:/tmp/shop.sock app
 
-New code boots beside the old and takes over when it is loaded; code that does not load is refused, and the old one
-serves on. For development and small services: one process, with threads. Under systemd it takes the sockets of its unit.
-exit code: 0 ended by itself, 1 it cannot serve, 2 wrong arguments or settings, 130 interrupted, 143 terminated
+New code boots beside the old and takes over when it is loaded; code that does not load is
+refused, and the old one serves on. For development and small services: one process, with
+threads. Under systemd it takes the sockets of its unit.
+
+exit codes: 0 ended by itself, 1 it cannot serve, 2 wrong arguments or settings,
+130 interrupted, 143 terminated
 """
 _DEFAULT = "127.0.0.1:8000"
 

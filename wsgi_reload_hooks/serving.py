@@ -72,7 +72,9 @@ class Serving:
         where = getattr(module, "__file__", None) or module_name
         found = next((getattr(module, each) for each in ([name] if name else _NAMES) if hasattr(module, each)), None)
         if found is None:
-            raise Unfit(f"{self._files.relative(where)} has no {' and no '.join([name] if name else _NAMES)}")
+            raise Unfit(
+                f"{self._files.relative(where)} has no callable {' and no '.join(map(repr, [name] if name else _NAMES))}"
+            )
         if not callable(found):
             raise Unfit(f"{self._app} is no callable: its type is {type(found).__name__}")
         if is_asgi3(found):

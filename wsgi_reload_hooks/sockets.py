@@ -19,6 +19,10 @@ class AddressError(ValueError):
     """An address that cannot be listened on; the text says why."""
 
 
+class NoAddressError(AddressError):
+    """It is no address at all."""
+
+
 def bind(address: str) -> socket.socket:
     """A socket that listens on *address*: ``HOST:PORT``, ``:PORT``, ``PORT``, ``[IPV6]:PORT`` or ``unix:PATH``.
 
@@ -83,7 +87,7 @@ def _reason(error: Exception) -> str:
 def _parts(address: str) -> tuple[str, int]:
     found = re.fullmatch(r"(?:(?:\[(?P<six>[^]]+)\]|(?P<host>[^:]*)):)?(?P<port>\d+)", address)
     if found is None or int(found["port"]) > 0xFFFF:
-        raise AddressError(f"{address!r} is no address: use HOST:PORT, PORT, [IPV6]:PORT or unix:PATH")
+        raise NoAddressError(f"{address!r} is no address: use HOST:PORT, PORT, [IPV6]:PORT or unix:PATH")
     return found["six"] or found["host"] or "127.0.0.1", int(found["port"])
 
 

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 
 from . import reach
-from .console import complain, say
+from .console import Failure, complain, say
 from .control import Message
 from .files import printable
-from .reach import NOT_YET, Server, chosen, refusal, running, wait_for
+from .reach import NO_SERVER, NOT_YET, Server, chosen, refusal, running, wait_for
 
 HELP = "show running servers, or wait until the last save is in service"
 EPILOG = """\
@@ -50,10 +50,10 @@ def main(options: argparse.Namespace) -> int:
         for each in servers:
             say("\n".join(_lines(each)))
     else:
-        complain("no server of this user runs with these hooks")
+        raise Failure(NO_SERVER)
     if options.wait and code == NOT_YET and not options.json:
         held = any(each.status.get("held") for each in servers)
-        why = "a pause holds it back: wsgi-reload resume" if held else f"not within {options.timeout:g} s"
+        why = "a pause holds it back, end it with wsgi-reload resume" if held else f"not within {options.timeout:g} s"
         complain(f"the last save is not in service: {why}")
     return code
 
@@ -64,7 +64,8 @@ def _lines(server: Server) -> Iterator[str]:
     if "silent" in status:
         yield printable(f"  {status['silent']}")
         return
-    yield f"  {_count(status.get('workers'), 'worker')}, {_count(status.get('watched'), 'file')} watched {_text(status, 'engine')}"
+    watched = f"{_count(status.get('watched'), 'file')} watched {_text(status, 'engine')}".rstrip()
+    yield f"  {_count(status.get('workers'), 'worker')}, {watched}"
     done = status.get("last_reload")
     if isinstance(done, dict):
         yield printable(f"  last reload {_when(done.get('at'))}, {done.get('seconds', 0):.2f} s: {done.get('names')}")

@@ -539,6 +539,8 @@ class Supervisor:
         again, self._has_served = self._has_served, True
         self._crashed = self._told_again = False
         self._reloader.switched()
+        # What was listed and has appeared since the last time.
+        self._watch.listed(self._own)
         self._watch.serving()
         if again:
             what = self._cause or self._journal.names(self._saved)

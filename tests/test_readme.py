@@ -83,3 +83,10 @@ def test_links_inside_lead_somewhere() -> None:
     links = set(re.findall(r"\]\(#([^)]+)\)", text))
     assert len(links) > 10
     assert links - anchors == set()
+
+
+def test_the_first_two_commands() -> None:
+    """Who tries the first two commands of the README sees it work, and the tests pass."""
+    first, second = (block.strip() for block in blocks("sh")[:2])
+    assert first == "python3 configs/demo/run.py"
+    assert second == "python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox run"

@@ -78,10 +78,12 @@ GUNICORN = {
     "worker": 8,
     "zygote": 9,
     "crew": 10,
+    "gunicorn_clerk": 11,
     "warm": 11,
-    "arbiter": 12,
-    "attach": 13,
-    "gunicorn_conf": 14,
+    "offspring": 12,
+    "arbiter": 13,
+    "attach": 14,
+    "gunicorn_conf": 15,
     # Run by the doctor in gunicorn's interpreter.
     "interview": 7,
 }

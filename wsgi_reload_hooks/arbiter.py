@@ -12,36 +12,34 @@ import pwd
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Callable, NoReturn, Optional
+from typing import Any, Optional
 
 from . import subreaper
 from .assets import Assets
 from .callbacks import Callbacks, Rights
 from .chronicle import Chronicle
 from .configuration import Configuration, configuration_files
-from .control import Message as Answer
 from .crew import Batch, Crew, Member, Role
 from .desk import Desk, control_or_none
 from .files import Files, printable
 from .gate import Gate
 from .generation import Generation
+from .gunicorn_clerk import ArbiterClerk
 from .gunicorn_log import journal, version
 from .journal import BROKEN, BROKEN_START, NOT_REPLACED, REFUSED, reasons
 from .lookout import Lookout
+from .offspring import Offspring
 from .proof import Refused, compile_sources
 from .record import Record
 from .reloader import Reloader, State
 from .reports import Message
 from .scanner import Digest, Digests, Scanner, Signature
 from .settings import Settings
-from .units import Imported
-from .warm import ColdSide, WarmSide, Warmth
+from .warm import Warmth
 from .watchlist import WatchList
-from .worker import Birth, WorkerSide
-from .zygote import ZygoteSide
+from .worker import Birth
 
 _RETRY = 5.0
-_STILL_TAKING = 2.0
 _DIED = "the new worker ended without a word"
 _CONFIGURATION_REFUSED = "configuration refused, still running with the previous one"
 
@@ -66,7 +64,6 @@ class RollingArbiter:
         self._started = self._active = self._stopping = False
         self._served = self._introduced = self._held = False
         self._told_no_share = False
-        self._zygote_side: Optional[ZygoteSide] = None
         self._unheard: list[tuple[int, Message]] = []
         self._desk: Optional[Desk] = None
         self._record = Record(server="gunicorn", version=version(), root=self._files.root)
@@ -100,7 +97,11 @@ class RollingArbiter:
                 self._crew.about_to_fork()
 
         def post_fork(server: Any, worker: Any) -> None:
-            self._in_worker(worker, their_post_fork)
+            self._crew.born()
+            if self._active:
+                self._offspring.begin_worker(worker, their_post_fork)
+            else:
+                their_post_fork(server, worker)
 
         def on_exit(server: Any) -> None:
             self.close()
@@ -153,7 +154,12 @@ class RollingArbiter:
         self._record.pid, self._record.started = server.pid, time.time()
         control = control_or_none("gunicorn", server.pid, self._journal.warning)
         self._lookout = Lookout(server, self._settings, self._files, self._scanner, control)
-        self._desk = None if control is None else Desk(control, self._reloader, self._files, self)
+        if control is not None:
+            clerk = ArbiterClerk(self._crew, self._lookout, self._scanner, self._record, self._is_under_way)
+            self._desk = Desk(control, self._reloader, self._files, clerk)
+        self._offspring = Offspring(
+            server, self._settings, self._files, self._generation, self._crew, self._lookout, self._chronicle
+        )
         self._target = self._set = server.num_workers
         # Exit statuses are 0 to 255: no failed boot halts the arbiter any more.
         server.WORKER_BOOT_ERROR = server.APP_LOAD_ERROR = -1
@@ -186,57 +192,6 @@ class RollingArbiter:
         reload`, one's own code): configuration and code are loaded anew whatever the files say.
         """
         self._lookout.ask(changed)
-
-    # -- in the worker -----------------------------------------------------------------------------------------
-
-    def _in_worker(self, worker: Any, their_post_fork: Callable[[Any, Any], object]) -> None:
-        self._crew.born()
-        if not self._active:
-            their_post_fork(self._server, worker)
-            return
-        if self._zygote_side is not None:
-            birth = self._zygote_side.birth()
-            self._move_in(worker, birth, their_post_fork)
-            return
-        self._lookout.leave()
-        self._chronicle.leave()
-        self._crew.leave_zygotes()
-        batch, birth = self._crew.batch(), self._crew.birth
-        if batch is not None and batch.gate is not birth.gate:
-            # The end of a gate is told by its last holder; this worker has no business there.
-            batch.gate.close()
-        self._move_in(worker, birth, their_post_fork)
-
-    def _move_in(self, worker: Any, birth: Birth, their_post_fork: Callable[[Any, Any], object]) -> None:
-        side = WorkerSide(
-            self._server,
-            worker,
-            birth,
-            self._lookout.reports,
-            self._files,
-            self._generation,
-            self._settings,
-        )
-        side.move_in(their_post_fork)
-
-    def _live(self, way: Any, batch: Optional[Batch], imported: Optional[Imported] = None) -> NoReturn:
-        """In a zygote; in a base where there is something *imported*."""
-        self._crew.born()
-        self._lookout.leave()
-        self._chronicle.leave()
-        self._crew.leave_zygotes()
-        if batch is not None:
-            # The end of a gate is told by its last holder; the waiting end comes with the order.
-            batch.gate.close()
-        kind = ZygoteSide if not self._settings.warm else ColdSide if imported is None else WarmSide
-        changed = () if batch is None else batch.changed
-        side = kind(self._server, way, self._lookout.reports, self._files, changed, self._generation)
-        if isinstance(side, ColdSide):
-            side.names = self._settings.warm
-        elif isinstance(side, WarmSide) and imported is not None:
-            side.imported = imported
-        self._zygote_side = side
-        side.live()
 
     # -- the step ----------------------------------------------------------------------------------------------
 
@@ -342,7 +297,7 @@ class RollingArbiter:
             self._load_instead(stuck.batch)
         calm = self._reloader.state is State.IDLE and not self._reloader.wanted and self._crew.batch() is None
         if calm and self._share and self._rolling is None and self._crew.zygote() is not None:
-            self._warmth.build(lambda way, imported: self._live(way, None, imported))
+            self._warmth.build(lambda way, imported: self._offspring.live(way, None, imported))
 
     def _load_instead(self, batch: Optional[Batch], why: Optional[Refused] = None) -> bool:
         """What a zygote that came from a base could not load, or its workers not: have it all imported anew.
@@ -355,7 +310,7 @@ class RollingArbiter:
         for member in self._crew.of(batch):
             self._crew.send_away(member)
         try:
-            self._crew.load(batch, lambda way: self._live(way, batch)).instead = why
+            self._crew.load(batch, lambda way: self._offspring.live(way, batch)).instead = why
         except OSError as error:
             self._refuse(_no_room(error), batch)
         return True
@@ -588,7 +543,7 @@ class RollingArbiter:
                 self._crew.order(kept, batch, size)
             elif self._share and size:
                 if not self._warmth.take(batch, changed, now):
-                    self._crew.load(batch, lambda way: self._live(way, batch))
+                    self._crew.load(batch, lambda way: self._offspring.live(way, batch))
             else:
                 self._crew.spawn(Birth(gate=batch.gate, changed=changed), size, batch)
         except OSError as error:
@@ -754,38 +709,11 @@ class RollingArbiter:
             return not self._reloader.pending - configuration_files(self._server)
         return self._reloader.state is State.IDLE and not self._reloader.wanted
 
-    # -- what the command line asks ------------------------------------------------------------------------------
-
-    def status(self) -> Answer:
-        """See `desk.Clerk`."""
-        workers = [member.pid for member in self._crew.all(Role.SERVING)]
-        return {**self._record.as_note(), "pids": workers, "workers": len(workers), "watched": len(self._scanner)}
-
-    def look(self) -> int:
-        """See `desk.Clerk`."""
-        return self._lookout.order_look()
-
-    def looked(self) -> int:
-        """See `desk.Clerk`."""
-        return self._lookout.looked()
-
-    def busy(self) -> bool:
-        """See `desk.Clerk`. Old workers that have been told to leave look at that once a second."""
-        now = time.monotonic()
-        leaving = [
-            member
-            for member in self._crew.all(Role.RETIRING)
-            if not member.terminated or now - member.terminated < _STILL_TAKING
-        ]
-        booting = [member for member in self._crew.all(Role.BOOTING) if member.batch is not None]
+    def _is_under_way(self) -> bool:
+        """Whether what has begun is not over: the start, a reload, an error page that is about to go."""
         starting = not self._introduced and self._reloader.state is not State.REFUSED
         page = self._disk_is_good() and any(member.page for member in self._crew.all(Role.SERVING))
-        return bool(leaving or booting or self._rolling or starting or page)
-
-    def loaded_by(self, path: str) -> list[int]:
-        """See `desk.Clerk`."""
-        workers = self._crew.all(Role.SERVING, Role.BOOTING, Role.RETIRING)
-        return [member.pid for member in workers if path in member.files or path in member.inherited]
+        return bool(self._rolling or starting or page)
 
     # -- what gunicorn does, with ours around it ---------------------------------------------------------------
 

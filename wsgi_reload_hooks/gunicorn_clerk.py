@@ -1,0 +1,57 @@
+"""What a gunicorn arbiter answers at its desk: how its workers are, and whether a save is in service in all of them."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable
+
+from .control import Message
+from .crew import Crew, Role
+from .lookout import Lookout
+from .record import Record
+from .scanner import Scanner
+
+# Old workers that have been told to leave look at that once a second.
+_STILL_TAKING = 2.0
+
+
+class ArbiterClerk:
+    """A `desk.Clerk`. *under_way*: whether the arbiter has begun something that is not over, besides its workers."""
+
+    def __init__(
+        self, crew: Crew, lookout: Lookout, scanner: Scanner, record: Record, under_way: Callable[[], bool]
+    ) -> None:
+        self._crew = crew
+        self._lookout = lookout
+        self._scanner = scanner
+        self._record = record
+        self._under_way = under_way
+
+    def status(self) -> Message:
+        """See `desk.Clerk`."""
+        workers = [member.pid for member in self._crew.all(Role.SERVING)]
+        return {**self._record.as_note(), "pids": workers, "workers": len(workers), "watched": len(self._scanner)}
+
+    def look(self) -> int:
+        """See `desk.Clerk`."""
+        return self._lookout.order_look()
+
+    def looked(self) -> int:
+        """See `desk.Clerk`."""
+        return self._lookout.looked()
+
+    def busy(self) -> bool:
+        """See `desk.Clerk`."""
+        now = time.monotonic()
+        leaving = [
+            member
+            for member in self._crew.all(Role.RETIRING)
+            if not member.terminated or now - member.terminated < _STILL_TAKING
+        ]
+        booting = [member for member in self._crew.all(Role.BOOTING) if member.batch is not None]
+        return bool(leaving or booting or self._under_way())
+
+    def loaded_by(self, path: str) -> list[int]:
+        """See `desk.Clerk`."""
+        workers = self._crew.all(Role.SERVING, Role.BOOTING, Role.RETIRING)
+        return [member.pid for member in workers if path in member.files or path in member.inherited]

@@ -1,0 +1,78 @@
+"""What a process begins with that was forked from a gunicorn arbiter, or from a zygote: first it lets go of what is not its own."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, NoReturn, Optional
+
+from .chronicle import Chronicle
+from .crew import Batch, Crew
+from .files import Files
+from .generation import Generation
+from .lookout import Lookout
+from .settings import Settings
+from .units import Imported
+from .warm import ColdSide, WarmSide
+from .worker import Birth, WorkerSide
+from .zygote import ZygoteSide
+
+
+class Offspring:
+    """Made in the arbiter; its methods run in the children."""
+
+    def __init__(
+        self,
+        server: Any,
+        settings: Settings,
+        files: Files,
+        generation: Generation,
+        crew: Crew,
+        lookout: Lookout,
+        chronicle: Chronicle,
+    ) -> None:
+        self._server = server
+        self._settings = settings
+        self._files = files
+        self._generation = generation
+        self._crew = crew
+        self._lookout = lookout
+        self._chronicle = chronicle
+        self._zygote_side: Optional[ZygoteSide] = None
+
+    def begin_worker(self, worker: Any, their_post_fork: Callable[[Any, Any], object]) -> None:
+        """In a *worker*, as its `post_fork`: that of the user, *their_post_fork*, is called in it."""
+        if self._zygote_side is not None:
+            self._move_in(worker, self._zygote_side.birth(), their_post_fork)
+            return
+        self._let_go()
+        batch, birth = self._crew.batch(), self._crew.birth
+        if batch is not None and batch.gate is not birth.gate:
+            # The end of a gate is told by its last holder; this worker has no business there.
+            batch.gate.close()
+        self._move_in(worker, birth, their_post_fork)
+
+    def live(self, way: Any, batch: Optional[Batch], imported: Optional[Imported] = None) -> NoReturn:
+        """In a zygote, which loads for *batch*; in a base where there is something *imported*."""
+        self._crew.born()
+        self._let_go()
+        if batch is not None:
+            # The end of a gate is told by its last holder; the waiting end comes with the order.
+            batch.gate.close()
+        kind = ZygoteSide if not self._settings.warm else ColdSide if imported is None else WarmSide
+        changed = () if batch is None else batch.changed
+        side = kind(self._server, way, self._lookout.reports, self._files, changed, self._generation)
+        if isinstance(side, ColdSide):
+            side.names = self._settings.warm
+        elif isinstance(side, WarmSide) and imported is not None:
+            side.imported = imported
+        self._zygote_side = side
+        side.live()
+
+    def _let_go(self) -> None:
+        self._lookout.leave()
+        self._chronicle.leave()
+        self._crew.leave_zygotes()
+
+    def _move_in(self, worker: Any, birth: Birth, their_post_fork: Callable[[Any, Any], object]) -> None:
+        reports = self._lookout.reports
+        side = WorkerSide(self._server, worker, birth, reports, self._files, self._generation, self._settings)
+        side.move_in(their_post_fork)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import random
@@ -28,6 +29,7 @@ SCRIPT = (sys.executable, "-c", "import sys\nfrom wsgi_reload_hooks.__main__ imp
 LIMIT = 30
 # No server of another test is seen in it.
 RUNTIME = tempfile.TemporaryDirectory(prefix="wrh-")
+atexit.register(RUNTIME.cleanup)
 
 
 def environment() -> dict[str, str]:

@@ -211,6 +211,19 @@ def test_a_new_module_repairs_a_failed_import(project: Project) -> None:
         server.wait_for_version(project.version)
 
 
+def test_a_new_module_repairs_what_was_refused_during_the_start(project: Project) -> None:
+    """A save that is refused before the last worker of the start is there: its repair is noticed all the same."""
+    late = "late = os.path.exists('first')\nopen('first', 'w').close()\nwhile late and not os.path.exists('go'): time.sleep(0.01)"
+    project.release(top=late)
+    with Gunicorn(project, workers=2) as server:
+        project.release(top="import not_there_yet")
+        server.wait_for_log(patterns.refused("not_there_yet"))
+        project.save("go", "")
+        server.wait_for_log(patterns.WATCHING)
+        project.save("not_there_yet.py", "")
+        server.wait_for_version(project.version)
+
+
 def test_a_new_package_repairs_a_failed_import(project: Project) -> None:
     """The folder that an import did not find appears: the refused code goes into service."""
     with Gunicorn(project) as server:

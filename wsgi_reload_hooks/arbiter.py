@@ -377,7 +377,9 @@ class RollingArbiter:
         self._served = True
         if not self._introduced and len(self._crew.all(Role.SERVING)) >= self._target:
             self._introduced = True
-            self._watch.serving()
+            if self._reloader.state is State.IDLE:
+                # Else a save was faster than the last worker: what could repair it is watched, too.
+                self._watch.serving()
             self._record.engine = self._lookout.describe()
             self._journal.info("watching %d files %s", len(self._scanner), self._record.engine, event="watching")
 

@@ -466,7 +466,7 @@ def test_told_what_changed_and_nothing_else(engine: str, tmp_path: Path) -> None
     examples = itertools.count()
 
     @hypothesis_settings(
-        max_examples=20,
+        max_examples=10,
         deadline=None,
         database=None,
         # A failing example is told as it is: each try for a smaller one would wait for what does not come.

@@ -60,7 +60,6 @@ CORE = {
     "desk": 4,
     "terminal": 0,
     "sockets": 0,
-    "uwsgi_traps": 0,
     "guard": 1,
     "supervised": 4,
     "child": 5,
@@ -127,7 +126,9 @@ COMMANDS = {
     "cli": 13,
     "__main__": 14,
 }
-LAYERS = {**CORE, **GUNICORN, **UWSGI, **COMMANDS}
+# What is known of a server and needs none: for its adapter and for the command line, not for the core.
+FACTS = {"uwsgi_traps": 0}
+LAYERS = {**CORE, **GUNICORN, **UWSGI, **COMMANDS, **FACTS}
 # gunicorn with what its worker classes run on.
 OF_GUNICORN = {"gunicorn", "uvicorn", "uvicorn_worker", "tornado", "gevent"}
 SERVERS = OF_GUNICORN | {"uwsgi", "uwsgidecorators", "waitress", "werkzeug"}
@@ -180,6 +181,13 @@ def test_core_knows_no_adapter_and_no_server(module: str) -> None:
     assert {name.partition(".")[0] for name in imports(module)} & SERVERS == set()
 
 
+@pytest.mark.parametrize("module", sorted(FACTS))
+def test_facts_need_no_server(module: str) -> None:
+    """What is known of a server can be read without it, and without an adapter."""
+    assert ours(module) <= {*CORE, *FACTS}
+    assert {name.partition(".")[0] for name in imports(module)} & SERVERS == set()
+
+
 @pytest.mark.parametrize("module", sorted(GUNICORN))
 def test_adapter_knows_one_server(module: str) -> None:
     """The gunicorn adapter imports gunicorn and what its workers run on, and no other server."""
@@ -189,7 +197,7 @@ def test_adapter_knows_one_server(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(COMMANDS))
 def test_commands_know_no_adapter(module: str) -> None:
     """The command line imports the core and the web servers of its own, not what runs inside gunicorn or uWSGI."""
-    assert ours(module) <= {*CORE, *COMMANDS}
+    assert ours(module) <= {*CORE, *COMMANDS, *FACTS}
     assert {name.partition(".")[0] for name in imports(module)} & SERVERS <= {"waitress"}
 
 

@@ -25,8 +25,6 @@ FULL = Record(
     last_refusal={"at": 2.0, "reason": "no", "path": None, "line": None, "traceback": ""},
     refused=True,
     paused=True,
-    paused_until=9.5,
-    pending=1,
 )
 
 
@@ -44,13 +42,7 @@ def test_nothing_known_is_a_fresh_record(note: Any) -> None:
 
 def test_strange_values_have_their_defaults() -> None:
     """A value of another type is not taken; a whole number is a duration, too."""
-    note = {**FULL.as_note(), "pid": "7", "reloads": None, "refused": 1, "last_reload": [], "paused_until": "x"}
+    note = {**FULL.as_note(), "pid": "7", "reloads": None, "refused": 1, "last_reload": []}
     record = Record.from_note({**note, "seconds": 4})
-    assert (record.pid, record.reloads, record.refused, record.last_reload, record.paused_until) == (
-        0,
-        0,
-        False,
-        None,
-        None,
-    )
+    assert (record.pid, record.reloads, record.refused, record.last_reload) == (0, 0, False, None)
     assert record.seconds == 4.0 and record.server == "uwsgi" and record.last_refusal == FULL.last_refusal

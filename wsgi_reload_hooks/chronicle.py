@@ -52,7 +52,6 @@ class Chronicle:
         """
         self._paths = tuple(sorted(paths))
         self._began = time.monotonic()
-        self.record.pending = len(self._paths)
         systemd.reloading()
         told = asked, {path: known_signature(path) for path in self._paths}
         if told != self._told:
@@ -66,7 +65,7 @@ class Chronicle:
         record.reloads += 1
         record.seconds += seconds
         record.last_reload = {"at": at, "seconds": seconds, "paths": list(paths[:PATHS_AT_MOST]), "names": names}
-        record.workers, record.pending, record.refused = workers, 0, False
+        record.workers, record.refused = workers, False
         self._told = self._began = None
         what = f": {names}" if names else ""
         many = "s" if workers != 1 else ""
@@ -92,7 +91,7 @@ class Chronicle:
 
     def idle(self) -> None:
         """The change was taken back: what is on disk is in service again."""
-        self.record.refused, self.record.pending = False, 0
+        self.record.refused = False
         self._told = self._began = None
         systemd.ready(f"taken back {_clock(time.time())}, nothing to load")
         self._note()
@@ -108,11 +107,6 @@ class Chronicle:
     def leave(self) -> None:
         """In a process that was forked off: it has no part in this."""
         self._callbacks.leave()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a callback runs: `look` has something to do."""
-        return self._callbacks.busy
 
     def _fire(
         self, kind: str, paths: tuple[str, ...], seconds: float, at: float, error: Optional[Error] = None

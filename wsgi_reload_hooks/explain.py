@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from . import reach
 from .console import say
 from .control import Message
-from .files import Files, printable
+from .files import Files, printable, under
 from .settings import Settings
 
 HELP = "tell whether a file is watched, and why"
@@ -49,8 +49,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _concerns(server: reach.Server, path: str) -> bool:
     """Whether *path* or the working directory is a matter of this server's project."""
-    root = str(server.status.get("root"))
-    return any(os.path.join(place, "").startswith(os.path.join(root, "")) for place in (path, os.getcwd()))
+    return any(under(place, str(server.status.get("root"))) for place in (path, os.getcwd()))
 
 
 def _lines(told: Message) -> Iterator[str]:

@@ -13,7 +13,7 @@ PATHS_AT_MOST = 50
 class Record:
     """Times are seconds since the epoch, durations seconds; both are floats.
 
-    *server* is ``gunicorn``, ``uwsgi``, ``run``, ``serve`` or ``hup``, *version* its version or ours, *root* the project's
+    *server* is ``gunicorn``, ``uwsgi``, ``run`` or ``serve``, *version* its version or ours, *root* the project's
     folder.
     """
 
@@ -36,10 +36,6 @@ class Record:
     refused: bool = False
     """Whether what is on disk right now is refused."""
     paused: bool = False
-    paused_until: Optional[float] = None
-    """When a pause ends by itself; None: it does not, or there is none."""
-    pending: int = 0
-    """So many changes are not in service yet."""
 
     def as_note(self) -> dict[str, Any]:
         """All of it, for JSON."""
@@ -57,7 +53,7 @@ class Record:
         return record
 
 
-_OPTIONAL: dict[str, type] = {"last_reload": dict, "last_refusal": dict, "paused_until": float}
+_OPTIONAL: dict[str, type] = {"last_reload": dict, "last_refusal": dict}
 
 
 def _fits(value: object, default: object, optional: Optional[type]) -> bool:

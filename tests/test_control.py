@@ -45,18 +45,19 @@ def runtime(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 
 
 class Clerk:
-    """A server with nothing to do; `explained` counts."""
+    """A server with nothing to do, whose looks are done at once."""
 
     orders = 0
 
     def status(self) -> Message:
         return {"workers": 2}
 
-    def look(self) -> int:
+    def order(self) -> int:
         self.orders += 1
         return self.orders
 
-    def looked(self) -> int:
+    @property
+    def done(self) -> int:
         return self.orders
 
     def busy(self) -> bool:
@@ -70,7 +71,8 @@ class Clerk:
 def served(root: Path, reloader: Reloader | None = None) -> Iterator[tuple[Control, Desk]]:
     """A desk that is open, in a thread of this process."""
     control = Control("gunicorn", os.getpid())
-    desk = Desk(control, reloader or Reloader(Digests()), Files(Settings.load(str(root))), Clerk())
+    clerk = Clerk()
+    desk = Desk(control, reloader or Reloader(Digests()), Files(Settings.load(str(root))), clerk, clerk)
     over = threading.Event()
 
     def serve() -> None:
@@ -111,7 +113,7 @@ def test_asked_twice_is_one_question(runtime: Path, tmp_path: Path) -> None:
     control = Control("gunicorn", os.getpid())
     reloader = Reloader(Digests())
     clerk = Clerk()
-    desk = Desk(control, reloader, Files(Settings.load(str(tmp_path))), clerk)
+    desk = Desk(control, reloader, Files(Settings.load(str(tmp_path))), clerk, clerk)
     with pytest.raises(Unreachable, match=r"gunicorn \d+ does not answer"):
         only().ask({"do": "reload"}, within=1.3)
     messages = control.receive()
@@ -407,7 +409,7 @@ def test_waiting_for_a_server_that_does_not_answer(
     began = time.monotonic()
     assert reach.wait_for([seen], 0.5) == reach.NOT_YET
     assert time.monotonic() - began < 5.0
-    desk = Desk(control, Reloader(Digests()), Files(Settings.load(str(tmp_path))), Clerk())
+    desk = Desk(control, Reloader(Digests()), Files(Settings.load(str(tmp_path))), Clerk(), Clerk())
     codes: list[int] = []
     waiting = threading.Thread(target=lambda: codes.append(reach.wait_for([seen], 60.0)))
     waiting.start()

@@ -155,8 +155,8 @@ class RollingArbiter:
         control = control_or_none("gunicorn", server.pid, self._journal.warning)
         self._lookout = Lookout(server, self._settings, self._files, self._scanner, control)
         if control is not None:
-            clerk = ArbiterClerk(self._crew, self._lookout, self._scanner, self._record, self._is_under_way)
-            self._desk = Desk(control, self._reloader, self._files, clerk)
+            clerk = ArbiterClerk(self._crew, self._scanner, self._record, self._is_under_way)
+            self._desk = Desk(control, self._reloader, self._files, self._lookout, clerk)
         self._offspring = Offspring(
             server, self._settings, self._files, self._generation, self._crew, self._lookout, self._chronicle
         )

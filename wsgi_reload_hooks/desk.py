@@ -24,17 +24,22 @@ _REMEMBERED = 100
 _RENEWED_EVERY = 10.0
 
 
+class Looks(Protocol):
+    """Looks at all files that can be ordered (see `watcher`)."""
+
+    def order(self) -> int:
+        """Have all files looked at now. The number of this look, to be compared with `done`."""
+
+    @property
+    def done(self) -> int:
+        """The number of the last look whose findings the reloader knows of."""
+
+
 class Clerk(Protocol):
     """What a server's adapter knows and does for its `Desk`; all of it at once, in the thread that decides."""
 
     def status(self) -> Message:
         """What is to be told of this server besides its state; JSON."""
-
-    def look(self) -> int:
-        """Have all files looked at now. The number of this look, to be compared with `looked`."""
-
-    def looked(self) -> int:
-        """The number of the last look whose findings the reloader knows of."""
 
     def busy(self) -> bool:
         """Whether old workers may still take requests, or a change waits for quiet."""
@@ -46,10 +51,11 @@ class Clerk(Protocol):
 class Desk:
     """Answers for one server. For the thread that decides, but for the socket itself."""
 
-    def __init__(self, control: Control, reloader: Reloader, files: Files, clerk: Clerk) -> None:
+    def __init__(self, control: Control, reloader: Reloader, files: Files, looks: Looks, clerk: Clerk) -> None:
         self._control = control
         self._reloader = reloader
         self._files = files
+        self._looks = looks
         self._clerk = clerk
         self._waiting: list[tuple[bytes, str]] = []
         self._renewed = 0.0
@@ -118,7 +124,7 @@ class Desk:
 
     def _look(self, message: Message) -> Message:
         # Numbers of looks count from this desk's opening.
-        return {"look": self._clerk.look(), "desk": self._number}
+        return {"look": self._looks.order(), "desk": self._number}
 
     def _ask(self, message: Message) -> Message:
         self._reloader.asked(REQUEST)
@@ -138,7 +144,7 @@ class Desk:
     def _status(self, message: Message) -> Message:
         state = self._reloader.state
         # In this order: what was found before that look is known by now.
-        looked, busy = self._clerk.looked(), self._clerk.busy()
+        looked, busy = self._looks.done, self._clerk.busy()
         held = self._reloader.wanted and not self._reloader.due
         at_rest = (state in (State.IDLE, State.REFUSED) or held) and not busy and not self._reloader.due
         pending = self._reloader.pending

@@ -7,7 +7,6 @@ from typing import Callable
 
 from .control import Message
 from .crew import Crew, Role
-from .lookout import Lookout
 from .record import Record
 from .scanner import Scanner
 
@@ -18,11 +17,8 @@ _STILL_TAKING = 2.0
 class ArbiterClerk:
     """A `desk.Clerk`. *under_way*: whether the arbiter has begun something that is not over, besides its workers."""
 
-    def __init__(
-        self, crew: Crew, lookout: Lookout, scanner: Scanner, record: Record, under_way: Callable[[], bool]
-    ) -> None:
+    def __init__(self, crew: Crew, scanner: Scanner, record: Record, under_way: Callable[[], bool]) -> None:
         self._crew = crew
-        self._lookout = lookout
         self._scanner = scanner
         self._record = record
         self._under_way = under_way
@@ -31,14 +27,6 @@ class ArbiterClerk:
         """See `desk.Clerk`."""
         workers = [member.pid for member in self._crew.all(Role.SERVING)]
         return {**self._record.as_note(), "pids": workers, "workers": len(workers), "watched": len(self._scanner)}
-
-    def look(self) -> int:
-        """See `desk.Clerk`."""
-        return self._lookout.order_look()
-
-    def looked(self) -> int:
-        """See `desk.Clerk`."""
-        return self._lookout.looked()
 
     def busy(self) -> bool:
         """See `desk.Clerk`."""

@@ -92,7 +92,7 @@ class Leader:
         self._held = self._told_again = self._failed_start = False
         self._looks = Looks()
         self._control = means.control
-        self._desk = None if means.control is None else Desk(means.control, self._reloader, files, self)
+        self._desk = None if means.control is None else Desk(means.control, self._reloader, files, self._looks, self)
         self._take_over()
         # Last: it may start a process, which nobody would end if this raised.
         self._engine = means.make_engine(self._scanner)
@@ -159,14 +159,6 @@ class Leader:
         pids = [slot.pid for slot in self._server.workers()]
         known = {"pids": pids, "workers": len(pids), "watched": len(self._scanner), "engine": self._engine.describe()}
         return {**self._record.as_note(), **known}
-
-    def look(self) -> int:
-        """See `desk.Clerk`."""
-        return self._looks.order()
-
-    def looked(self) -> int:
-        """See `desk.Clerk`."""
-        return self._looks.done
 
     def busy(self) -> bool:
         """See `desk.Clerk`. A roll is over when every old worker has ended."""

@@ -85,14 +85,15 @@ class Lookout:
         if self._engine is not None:
             self._engine.leave()
 
-    def order_look(self) -> int:
+    def order(self) -> int:
         """Have the thread look at all files now. The number of that look."""
         number = self._looks.order()
         with contextlib.suppress(BlockingIOError):
             os.write(self._stop_in, b"\0")
         return number
 
-    def looked(self) -> int:
+    @property
+    def done(self) -> int:
         """The number of the last ordered look whose findings have been taken out of the inbox, and dealt with."""
         done = self._looks.done
         # In this order: the thread puts them there before it counts the look as done.

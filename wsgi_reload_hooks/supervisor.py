@@ -134,7 +134,9 @@ class Supervisor:
         callbacks = Callbacks(settings, self._journal, self._files.root)
         self._chronicle = Chronicle(settings, self._journal, self._record, callbacks)
         self._control = control_or_none(kind, os.getpid(), self._journal.warning)
-        self._desk = None if self._control is None else Desk(self._control, self._reloader, self._files, self)
+        self._desk = (
+            None if self._control is None else Desk(self._control, self._reloader, self._files, self._looks, self)
+        )
         self._engine = engine(settings, self._files, self._scanner, lambda line: self._journal.warning("%s", line))
 
     def run(self) -> int:
@@ -602,14 +604,6 @@ class Supervisor:
         pids = [] if self._serving is None else [self._serving.pid]
         known = {"pids": pids, "workers": len(pids), "watched": len(self._scanner), "engine": self._engine.describe()}
         return {**self._record.as_note(), **known}
-
-    def look(self) -> int:
-        """See `desk.Clerk`."""
-        return self._looks.order()
-
-    def looked(self) -> int:
-        """See `desk.Clerk`."""
-        return self._looks.done
 
     def busy(self) -> bool:
         """See `desk.Clerk`."""

@@ -350,6 +350,69 @@ def test_one_that_takes_the_signal_in_its_own_way(path: Path) -> None:
         child.communicate()
 
 
+FAMILY = """
+import os, signal, sys, time
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+child = os.fork()
+if child == 0:
+    if sys.stdin.readline():
+        signal.signal(signal.SIGHUP, lambda *given: None)
+    print(flush=True)
+    time.sleep(1000)
+signal.signal(signal.SIGHUP, lambda *given: None)
+print(child, flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.fixture
+def family() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that heeds HUP, and its child that ignores it until it is sent a line, or for good."""
+    pipe = subprocess.PIPE
+    parent = subprocess.Popen([sys.executable, "-S", "-c", FAMILY], stdin=pipe, stdout=pipe, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    try:
+        yield parent, child
+    finally:
+        processes.kill(child)
+        parent.kill()
+        parent.communicate()
+
+
+@needs_proc
+def test_one_whose_child_ignores_the_signal(path: Path, family: tuple[subprocess.Popen[str], int]) -> None:
+    """So does a worker of uWSGI that starts: its master would wait for it."""
+    parent, child = family
+    path.write_text(str(parent.pid))
+    assert f"{child} (python" in why_not(path) and "ignores SIGHUP now" in why_not(path)
+    assert who(path, signal.SIGTERM) == who(path, None) == parent.pid
+    assert parent.stdin is not None and parent.stdout is not None
+    parent.stdin.write("\n")
+    parent.stdin.flush()
+    parent.stdout.readline()
+    assert who(path) == parent.pid
+
+
+@needs_proc
+def test_one_whose_child_ignores_the_signal_for_good(
+    path: Path, family: tuple[subprocess.Popen[str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As uWSGI's router does: known by its age, and from then on by the number of those."""
+    parent, _child = family
+    path.write_text(str(parent.pid))
+    found = PidFile(str(path))
+    with monkeypatch.context() as patched:
+        patched.setattr(pidfile, "_STARTS_WITHIN", 0.0)
+        with found.server(HUP) as server:
+            assert server.process.pid == parent.pid
+    with found.server(HUP):
+        pass
+    with pytest.raises(Unfit, match="ignores SIGHUP"), PidFile(str(path)).server(HUP):
+        pass
+
+
 @needs_root
 def test_one_that_is_not_ours(path: Path, server: LittleServer) -> None:
     """Told as that; for a command that does the work it is enough that it is there."""

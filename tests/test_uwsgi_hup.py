@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
-from harness import HAVE_UWSGI, Hup, Project, Uwsgi, holds, patterns
+from edits import save
+from harness import HAVE_UWSGI, Hup, Project, Uwsgi, holds, patterns, wait_until
+from harness.base import python_path
 
 pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 
@@ -38,3 +42,45 @@ def test_many_saves(project: Project) -> None:
             watcher.wait_sent(count)
         server.wait_for_version(project.version)
         assert not server.exited()
+
+
+# Keeps `app` from writing its byte code until it is told to go on.
+LATE = """
+import importlib.machinery, os, time
+
+write = importlib.machinery.SourceFileLoader.set_data
+
+def set_data(self, path, data, **others):
+    end = time.monotonic() + 15
+    if os.path.basename(path).startswith("app."):
+        open("writing", "w").close()
+        while not os.path.exists("go") and time.monotonic() < end:
+            time.sleep(0.01)
+    return write(self, path, data, **others)
+
+importlib.machinery.SourceFileLoader.set_data = set_data
+"""
+
+
+def test_byte_code_that_is_written_late(project: Project) -> None:
+    """A save while the server still loads the one before is served, though Python cannot tell their byte code apart: it
+    goes by size and whole second."""
+    save(project.root / "late" / "sitecustomize.py", LATE)
+    path = os.pathsep.join(filter(None, (str(project.root / "late"), python_path())))
+    (project.root / "go").touch()
+    environment = {"PYTHONPATH": path}
+    with (
+        Uwsgi(project, "--pidfile", "uwsgi.pid", lazy=False, hooks=False, environment=environment) as server,
+        Hup(project, "uwsgi.pid", "--verbose") as watcher,
+    ):
+        (project.root / "go").unlink()
+        (project.root / "writing").unlink()
+        project.release()
+        wait_until((project.root / "writing").exists, "it has read it")
+        before = os.stat(project.root / "app.py").st_mtime_ns
+        project.release()
+        # As if it were the same second.
+        os.utime(project.root / "app.py", ns=(before, before - before % 10**9 + (before + 1) % 10**9))
+        watcher.wait_for_log("PROVING -> SWITCHING", 2)
+        (project.root / "go").touch()
+        server.wait_for_version(project.version)

@@ -119,7 +119,14 @@ class Sender:
     def whom(self) -> str:
         """Who is in the pid file now, or why nobody is."""
         try:
-            with self._pidfile.server(self._needed) as server:
+            try:
+                with self._pidfile.server(self._needed) as server:
+                    return str(server.process)
+            except Unfit as why:
+                if not why.passing:
+                    raise
+            # It is, and starts.
+            with self._pidfile.server() as server:
                 return str(server.process)
         except Unfit as why:
             return f"nobody yet ({why})"
@@ -135,6 +142,8 @@ class Sender:
                 if server.process.age < time.monotonic() - saved - _COARSE:
                     self._journal.info("nothing to send, %s was started after the save: %s", server.process, names)
                     return True
+                # While it loaded what was saved before, it may have written the byte code of that, after `proven`.
+                forget_bytecode(paths)
                 if self._words is not None:
                     self._run(self._words, server.process, names, now)
                     return True

@@ -28,6 +28,8 @@ _SLACK = 2.0
 _ENDS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT})
 _PARENTS_AT_MOST = 100
 _PS_AT_MOST = 5.0
+# So young, one that ignores a signal may be just starting; later it does so for good.
+_STARTS_WITHIN = 10.0
 _PS = re.compile(r"(\S+)\s+(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)\s+(\d+)\s+(\d+)\s+(.*)")
 _WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 
@@ -57,6 +59,8 @@ class Process(NamedTuple):
     """A bit for each signal that it catches or takes in its own way; None where the system does not tell."""
     started: Optional[int] = None
     """When, by a clock that nobody sets; None where the system does not tell."""
+    ignores: int = 0
+    """A bit for each signal that it ignores, as far as the system tells."""
 
     def __str__(self) -> str:
         return f"{self.pid} ({self.name})"
@@ -66,12 +70,17 @@ class Server:
     """The *process* that a pid file names, checked, and held on to where the system can do that: its number may be
     given to another one at any moment."""
 
-    def __init__(self, process: Process, handle: Optional[int]) -> None:
+    def __init__(self, process: Process, handle: Optional[int], name: str) -> None:
         self.process = process
         self._handle = handle
+        self._name = name
 
     def send(self, sig: signal.Signals) -> None:
         """Signal it. Raises `Unfit`."""
+        # Again, as close to it as can be: it may execute itself anew at any moment.
+        found = process(self.process.pid)
+        if found is not None:
+            _check_heeds(found, sig, self._name)
         _signal(self.process.pid, self._handle, sig, str(self.process))
 
 
@@ -83,6 +92,8 @@ class PidFile:
         self._path = os.path.abspath(path)
         # A process and a file that belonged together: a clock that is set makes them no strangers.
         self._known: Optional[tuple[object, ...]] = None
+        # So many of the server's processes ignored the signal when all was well.
+        self._deaf = 0
 
     @contextlib.contextmanager
     def server(self, sig: Optional[signal.Signals] = None) -> Iterator[Server]:
@@ -102,7 +113,7 @@ class PidFile:
             found = process(pid)
             self._check(found, pid, sig, status, owners)
             assert found is not None
-            yield Server(found, handle)
+            yield Server(found, handle, self.name)
         finally:
             if handle is not None:
                 os.close(handle)
@@ -159,8 +170,22 @@ class PidFile:
                 f"if it is the server: touch {self.name}"
             )
         self._known = pair
-        if sig is not None and sig not in _ENDS and found.heeds is not None and not found.heeds >> (sig - 1) & 1:
-            raise Unfit(f"{self.name}: {found} does not catch {sig.name} now, and could end by it", passing=True)
+        if sig is not None:
+            _check_heeds(found, sig, self.name)
+            self._check_children(found, sig)
+
+    def _check_children(self, found: Process, sig: signal.Signals) -> None:
+        """A worker of uWSGI ignores HUP while it starts. A master that is told to reload then waits for it for a minute."""
+        deaf = [child for child in _children(found.pid) if child.name == found.name and child.ignores >> (sig - 1) & 1]
+        young = [child for child in deaf if child.age < _STARTS_WITHIN]
+        if young and len(deaf) > self._deaf:
+            raise Unfit(f"{self.name}: {young[0]} of {found} ignores {sig.name} now, as who starts does", passing=True)
+        self._deaf = len(deaf)
+
+
+def _check_heeds(found: Process, sig: signal.Signals, name: str) -> None:
+    if sig not in _ENDS and found.heeds is not None and not found.heeds >> (sig - 1) & 1:
+        raise Unfit(f"{name}: {found} does not catch {sig.name} now, and could end by it", passing=True)
 
 
 def process(pid: int) -> Optional[Process]:
@@ -173,7 +198,7 @@ def from_proc(pid: int) -> Optional[Process]:
     if sys.platform != "linux":
         return None
     try:
-        fields = _contents(pid, "stat").rpartition(b")")[2].split()
+        fields = _stat(pid)
         status = dict(line.split(":", 1) for line in _contents(pid, "status").decode(errors="replace").splitlines())
         command = _contents(pid, "cmdline").split(b"\0")
     except OSError:
@@ -193,6 +218,7 @@ def from_proc(pid: int) -> Optional[Process]:
         ended=fields[0] in (b"Z", b"X"),
         heeds=int(status["SigCgt"], 16) | int(status["SigBlk"], 16),
         started=started,
+        ignores=int(status["SigIgn"], 16),
     )
 
 
@@ -222,6 +248,24 @@ def from_ps(pid: int) -> Optional[Process]:
         users=frozenset({int(user)}),
         ended=state.startswith("Z"),
     )
+
+
+def _children(pid: int) -> Iterator[Process]:
+    """The living children of *pid*, as far as Linux tells; not each kernel has a list of them."""
+    if sys.platform != "linux":
+        return
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            # Most are not, and the rest takes longer to read.
+            if name.isdigit() and int(_stat(int(name))[1]) == pid:
+                found = from_proc(int(name))
+                if found is not None and not found.ended:
+                    yield found
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields behind its name, which may have any characters: its state, its parent..."""
+    return _contents(pid, "stat").rpartition(b")")[2].split()
 
 
 def _contents(pid: int, name: str) -> bytes:

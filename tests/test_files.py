@@ -345,21 +345,21 @@ def test_ignored_folders_are_not_entered(tmp_path: Path, monkeypatch: pytest.Mon
 # -- explained -------------------------------------------------------------------------------------------------------
 
 EXPLAINED = [
-    ("app.py", "watched once it is loaded: it lies in the project"),
-    ("/srv/checkout/lib.py", "watched once it is loaded: it lies in no library"),
+    ("app.py", "watched when it is loaded: it lies in the project"),
+    ("/srv/checkout/lib.py", "watched when it is loaded: it lies in no library"),
     ("t/a.html", "watched: listed by extra_files = 't/**'"),
     ("t/new.html", "watched once it is there: listed by extra_files = 't/**'"),
     ("t/script.py", "watched: listed by extra_files = 't/**'"),
     ("t/tmp/b.html", "not watched: extra_files = '!t/tmp'"),
-    ("t/tmp/c.py", "watched once it is loaded: it lies in the project"),
+    ("t/tmp/c.py", "watched when it is loaded: it lies in the project"),
     (".env", "watched: listed by extra_files = '.env'"),
     ("sub/.env", "not watched: no module, and extra_files does not list it"),
     ("gone.yaml", "watched: listed by extra_files = 'gone.yaml'"),
     ("generated/x.py", "not watched: exclude = 'generated/**'"),
-    ("generated/keep.py", "watched once it is loaded: it lies in the project"),
+    ("generated/keep.py", "watched when it is loaded: it lies in the project"),
     ("t/secret.html", "not watched: exclude = 'secret.html'"),
     ("t/out/d.html", "not watched: line 2 'out/' of .gitignore, so not listed by extra_files = 't/**'"),
-    ("t/out/e.py", "watched once it is loaded: it lies in the project"),
+    ("t/out/e.py", "watched when it is loaded: it lies in the project"),
     ("t/a.html~", "not watched: an editor's temporary file, so not listed by extra_files = 't/**'"),
     (".app.py.swp", "not watched: an editor's temporary file"),
     ("t/.git/x", "not watched: in a folder .git, so not listed by extra_files = 't/**'"),
@@ -368,8 +368,8 @@ EXPLAINED = [
     ("node_modules/x.py", "not watched: third-party (in a folder node_modules); third_party = true would"),
     (os.__file__, f"not watched: third-party (in {os.path.dirname(os.__file__)}); third_party = true would"),
     (inspect.getfile(Files), "not watched: part of these hooks"),
-    ("lib.egg/pkg/mod.py", "watched once it is loaded: it lies in the project"),
-    ("new\nline.py", "watched once it is loaded: it lies in the project"),
+    ("lib.egg/pkg/mod.py", "watched when it is loaded: it lies in the project"),
+    ("new\nline.py", "watched when it is loaded: it lies in the project"),
     ("new\nline.css", "not watched: no module, and extra_files does not list it"),
 ]
 
@@ -391,13 +391,13 @@ def test_explained(tmp_path: Path, path: str, said: str) -> None:
     assert rules.explain(path) == rules.explain(str(tmp_path / path)) == said
     full = str(tmp_path / path)
     assert said.startswith("watched: ") == (full in rules.extra())
-    if said.startswith("watched once it is loaded"):
+    if said.startswith("watched when it is loaded"):
         assert rules.ours(full)
 
 
 def test_explained_with_third_party(tmp_path: Path) -> None:
     """With `third_party` a library's file is watched like others, on one line whatever is in its name."""
-    assert files(tmp_path, third_party=True).explain(os.__file__).startswith("watched once it is loaded: ")
+    assert files(tmp_path, third_party=True).explain(os.__file__).startswith("watched when it is loaded: ")
     assert files(tmp_path, exclude=("a\nb",)).explain("a\nb") == "not watched: exclude = 'a\\nb'"
 
 

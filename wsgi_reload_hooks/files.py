@@ -342,7 +342,7 @@ class Files:
             return self._unlisted(path)
         if not_ours:
             return f"not watched: {not_ours}"
-        return f"watched once it is loaded: it lies in {'the project' if under(path, self.root) else 'no library'}"
+        return f"watched when it is loaded: it lies in {'the project' if under(path, self.root) else 'no library'}"
 
     def _unlisted(self, path: str) -> str:
         """What keeps ``extra_files`` from listing *path*, which is no module either."""

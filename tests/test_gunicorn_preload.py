@@ -360,6 +360,29 @@ for number in range(10_000):
         assert len(own) == 2 and max(own) < 20_000
 
 
+def test_what_only_the_import_read_of_files(project: Project) -> None:
+    """The zygote keeps no page of it while it waits, as it would of the code of big libraries; what it reads is there."""
+    (project.root / "large").write_bytes(b"v" * 40_000_000)
+    project.release(
+        top="""
+import mmap
+with open("large", "rb") as file:
+    large = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+assert large.find(b"w") == -1
+"""
+    )
+    with Gunicorn(project, configuration=own_configuration(project), workers=2, environment=PRELOAD) as server:
+        kept = the_zygote(server)
+        wait_until(
+            lambda: processes.memory_kb(kept, "Private_Clean", "Private_Dirty") < 20_000,
+            lambda: f"little of its own: {processes.memory_kb(kept, 'Private_Clean', 'Private_Dirty')} kB",
+        )
+        before = set(server.workers())
+        server.end_worker(min(before), signal.SIGKILL)
+        wait_until(lambda: len(server.workers()) == 2 and set(server.workers()) != before, "another worker")
+        assert server.version() == project.version
+
+
 def test_a_collector_that_is_switched_off(project: Project, notes: Notes) -> None:
     """An application that sees to the garbage by itself finds it as it left it."""
     project.release(top="import gc; gc.disable()")

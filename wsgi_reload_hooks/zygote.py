@@ -304,6 +304,7 @@ class ZygoteSide:
         for number in numbers:
             os.close(number)
         self.sender.send("delivered", ages=ages)
+        subreaper.forget_files()
 
     def _deliver(self, ages: Sequence[int], gate: int, heartbeats: list[Any]) -> NoReturn:
         """In the midwife: fork the workers, and end. In them it does not return either."""

@@ -67,6 +67,7 @@ class WarmSide(ZygoteSide):
         flush()
         freeze()
         self.sender.send("warm")
+        subreaper.forget_files()
         self._stand_by()
         subreaper.rename(ZYGOTE)
         self.idle = False

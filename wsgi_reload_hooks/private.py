@@ -14,7 +14,7 @@ from typing import NamedTuple, Optional
 
 KINDS = ("gunicorn", "uwsgi", "run", "serve", "client")
 _FOLDER = "wsgi-reload-hooks"
-_TRIED = 20
+_TRIED = 1000
 
 
 class Home(NamedTuple):

@@ -26,6 +26,7 @@ from .checkout import Checkout
 from .child import Child, in_words
 from .chronicle import Chronicle
 from .console import Console, occupy
+from .control import Control
 from .control import Message as Answer
 from .desk import Desk, control_or_none
 from .engines import engine
@@ -133,10 +134,8 @@ class Supervisor:
         self._record = Record(kind, "", os.getpid(), self._files.root, time.time())
         callbacks = Callbacks(settings, self._journal, self._files.root)
         self._chronicle = Chronicle(settings, self._journal, self._record, callbacks)
-        self._control = control_or_none(kind, os.getpid(), self._journal.warning)
-        self._desk = (
-            None if self._control is None else Desk(self._control, self._reloader, self._files, self._looks, self)
-        )
+        self._control: Optional[Control] = None
+        self._desk: Optional[Desk] = None
         self._engine = engine(settings, self._files, self._scanner, lambda line: self._journal.warning("%s", line))
 
     def run(self) -> int:
@@ -146,10 +145,13 @@ class Supervisor:
         """
         with contextlib.ExitStack() as undo:
             undo.callback(self._guard.close)
-            if self._control is not None:
-                undo.callback(self._control.close)
             undo.callback(self._engine.close)
             woken = undo.enter_context(self._signals_at_hand())
+            # Only now: what a signal ends before that leaves its folder behind.
+            self._control = control_or_none(self._record.server, os.getpid(), self._journal.warning)
+            if self._control is not None:
+                undo.callback(self._control.close)
+                self._desk = Desk(self._control, self._reloader, self._files, self._looks, self)
             undo.callback(self._terminal.take_back)
             undo.callback(self._end_all)
             self._watch.listed(self._own)

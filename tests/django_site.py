@@ -180,6 +180,7 @@ def check_broken_translations(server: Server, site: Site) -> None:
     assert server.count(TRANSLATIONS_REFUSED) == 1
     site.translate(GERMAN, "hallo2")
     wait_for_all(server, "/german", "hallo2")
+    server.wait_for_log(TRANSLATIONS_RESET)
     assert server.count(TRANSLATIONS_RESET) == 1
     assert server.count(TRANSLATIONS_REFUSED) == 1
     assert sorted(server.workers()) == before

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def test_package(tmp_path: Path) -> None:
         script.said(WATCHING)
         save(main, "from . import part\n" + stay("main 2"))
         script.said("main 2")
+        script.said(RESTARTED, 2)
         assert script.count(RESTARTED) == 2
 
 
@@ -162,7 +164,8 @@ def test_many_saves(tmp_path: Path) -> None:
 
 def test_a_save_while_the_old_one_leaves(tmp_path: Path) -> None:
     """A save while the old program takes its time to leave is in the new one; two never run side by side."""
-    leave = "import signal, time\ndef leave(*_):\n    print('leaving', flush=True)\n    time.sleep(0.7)\n    raise SystemExit\n"
+    leave = "import os, signal, time\ndef leave(*_):\n    print('leaving', flush=True)\n"
+    leave += "    while not os.path.exists('go'):\n        time.sleep(0.01)\n    raise SystemExit\n"
     leave += "signal.signal(signal.SIGTERM, leave)\n"
     path = save(tmp_path / "app.py", leave + stay("v1"))
     with Script(tmp_path, "app.py") as script:
@@ -171,6 +174,7 @@ def test_a_save_while_the_old_one_leaves(tmp_path: Path) -> None:
         save(path, leave + stay("v2"))
         script.said("leaving")
         save(path, leave + stay("v3"))
+        save(tmp_path / "go", "")
         script.said("v3")
         assert "v2" not in script.log
         assert script.said(RESTARTED) == "app.py"
@@ -195,8 +199,10 @@ def test_a_renamed_module(tmp_path: Path) -> None:
         save_atomically(tmp_path / "app.py", (tmp_path / "app.py").read_text().replace("part", "piece"))
         script.said(RESTARTED)
         script.wait_for_trials()
+        # What was seen in the middle of the three edits may have been refused.
+        before = script.count(REFUSED)
         save(tmp_path / "piece.py", "1 / 0\n")
-        assert script.said(REFUSED).startswith("piece.py, line 1: ZeroDivisionError")
+        assert script.said(REFUSED, before + 1).startswith("piece.py, line 1: ZeroDivisionError")
 
 
 def test_a_script_by_any_name(tmp_path: Path) -> None:
@@ -277,6 +283,7 @@ def test_broken_saves_leave_the_running_one(tmp_path: Path) -> None:
         script.said(REFUSED, len(BROKEN) + 1)
         save(tmp_path / "part.py", "VERSION = 'v2'\n")
         script.said("serving v2")
+        script.said(RESTARTED)
         assert script.count(RESTARTED) == 1
 
 
@@ -385,7 +392,10 @@ def test_exit_code_3_in_a_loop(tmp_path: Path) -> None:
     path = save(tmp_path / "app.py", "print('begins', flush=True)\nraise SystemExit(3)\n")
     with Script(tmp_path, "app.py") as script:
         assert script.said(ENDED) == "exit code 3, 3 times at once"
-        assert script.count("begins") == 3
+        # One that took its time to begin does not count.
+        begun = script.count("begins")
+        assert begun >= 3
+        holds(lambda: script.count("begins") == begun, "it is not started again", 0.3)
         save(path, stay("repaired"))
         script.said("repaired")
 
@@ -556,6 +566,7 @@ def test_a_save_while_another_one_is_tried(tmp_path: Path) -> None:
         wait_until(script.stages, "it is tried")
         save(part, "VERSION = 'v3'\n")
         script.said("serving v3")
+        script.said(RESTARTED)
         assert script.count("serving v2") == 0 and script.count(RESTARTED) == 1
 
 
@@ -622,7 +633,9 @@ def test_nobody_reads(tmp_path: Path) -> None:
         timeout=30,
         check=True,
     )
-    assert (done.stdout, done.stderr) == (b"y\n", b"")
+    # Somebody who takes his time to go is told of what has run for a while.
+    said = [line for line in done.stderr.splitlines() if b"the program does not tell what it loads" not in line]
+    assert (done.stdout, said) == (b"y\n", [])
 
 
 def test_somebody_reads_no_further(tmp_path: Path) -> None:
@@ -760,11 +773,13 @@ def is_idle(folder: Path, state: str) -> None:
             # A save at the same moment must not make it hurry.
             save(part, "VERSION = 'v2'\n")
             script.send(signal.SIGTERM)
-        woken, used = processes.sleeps(script.pid), processes.cpu_seconds(script.pid)
+        woken, used, began = processes.sleeps(script.pid), processes.cpu_seconds(script.pid), time.monotonic()
         holds(lambda: not script.exited(), "it waits", 1.0)
+        woken, used = processes.sleeps(script.pid) - woken, processes.cpu_seconds(script.pid) - used
+        seconds = time.monotonic() - began
         # It looks five times a second, and says hello to nobody else.
-        assert processes.sleeps(script.pid) - woken < 40, state
-        assert processes.cpu_seconds(script.pid) - used < 0.25, state
+        assert woken < 40 * seconds, state
+        assert used < 0.25 * seconds, state
         if state == "leaving":
             script.end(signal.SIGKILL)
             wait_until(lambda: not script.left(), "nothing is left")

@@ -267,8 +267,8 @@ def test_stopped_and_continued(tmp_path: Path) -> None:
 def test_in_the_background(tmp_path: Path) -> None:
     """In the background the program goes on without the terminal; when it wants to read it stops, like any job; and it has
     the terminal when the shell brings it to the front, even without a word."""
-    text = STAY.replace("while True:", "for _ in range(6):") + "print('got', input(), flush=True)\ntime.sleep(600)\n"
-    save(tmp_path / "app.py", text.format(version="v1"))
+    text = "import os, time\nprint('v1', flush=True)\nwhile not os.path.exists('ask'):\n    time.sleep(0.01)\n"
+    save(tmp_path / "app.py", text + "print('got', input(), flush=True)\ntime.sleep(600)\n")
     with Job(tmp_path, "app.py") as session:
         session.said("v1")
         job = session.supervisor()
@@ -279,6 +279,7 @@ def test_in_the_background(tmp_path: Path) -> None:
         program = session.program()
         wait_until(lambda: processes.state(program) != "T", "it goes on")
         assert session.foreground() == session.pid
+        save(tmp_path / "ask", "")
         wait_until(lambda: processes.state(program) == processes.state(job) == "T", "it wants to read, and both stop")
         session.type("fg\n")
         in_front(session, program)

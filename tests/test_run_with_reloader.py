@@ -217,7 +217,7 @@ def test_no_orphans(tmp_path: Path) -> None:
         script.said("v1")
         assert processes.alive(script.program())
         script.end(signal.SIGKILL)
-        wait_until(lambda: not script.left(), "nothing is left", 3.0)
+        wait_until(lambda: not script.left(), "nothing is left")
 
 
 def test_what_the_program_has_set_is_as_before(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_save_goes_into_service(kind: str, project: Project) -> None:
 def test_what_is_on_its_way_is_finished_by_the_code_that_began_it(kind: str, project: Project) -> None:
     """A slow request, a streamed answer, a large upload and one that waits for a program: a save cuts none of them."""
     size = 3_000_000
-    with Serve(project, kind=kind) as server:
+    with Serve(project, kind=kind, environment={"WSGI_RELOAD_KILL_AFTER": "60"}) as server:
         slow, stream, shell = begin(server, "/slow"), begin(server, "/stream"), begin(server, "/shell")
         with slow, stream, shell, server.connect() as upload:
             head = f"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n"
@@ -161,6 +161,7 @@ def test_of_two_saves_the_last_wins(project: Project) -> None:
         project.release()
         server.wait_for_version("v3")
         server.program()
+        server.wait_for_log(patterns.SERVE_RELOADED)
         assert server.count(patterns.SERVE_RELOADED) == 1
 
 
@@ -177,6 +178,7 @@ def test_a_file_saved_while_it_is_loaded(project: Project) -> None:
         go(server)
         server.wait_for_version("v2")
         assert server.version("/helper") == "h2"
+        server.wait_for_log(patterns.SERVE_RELOADED)
         assert server.count(patterns.SERVE_RELOADED) == 1
 
 
@@ -218,16 +220,17 @@ def test_broken_saves_never_reach_a_visitor(project: Project) -> None:
             assert server.program() == first
             project.release()
             server.wait_for_version(project.version)
+            server.wait_for_log(patterns.SERVE_RELOADED, number)
         assert server.count(patterns.REFUSED) == len(BREAKAGES)
         assert server.count(patterns.SERVE_RELOADED) == len(BREAKAGES)
 
 
 def test_an_import_that_hangs(project: Project) -> None:
     """After `boot_timeout` it is refused, with the line where it hangs."""
-    with Serve(project, environment={"WSGI_RELOAD_BOOT_TIMEOUT": "3"}) as server:
+    with Serve(project, environment={"WSGI_RELOAD_BOOT_TIMEOUT": "4"}) as server:
         project.broken(top="time.sleep(60)")
         line = (project.root / "app.py").read_text().splitlines().index("time.sleep(60)") + 1
-        assert server.wait_for_log(patterns.REFUSED)["why"] == f"app.py, line {line}: it did not load within 3 s"
+        assert server.wait_for_log(patterns.REFUSED)["why"] == f"app.py, line {line}: it did not load within 4 s"
         assert server.version() == "v1"
 
 
@@ -367,6 +370,7 @@ def test_interrupted(kind: str, project: Project) -> None:
     with Serve(project, kind=kind, environment={"WSGI_RELOAD_KILL_AFTER": "60"}) as server:
         with begin(server, "/slow"):
             server.send(signal.SIGINT)
+            wait_until(lambda: not processes.is_pending(server.pid, signal.SIGINT), "it has taken it")
             holds(lambda: not server.exited(), "it waits for the request", 0.2)
             server.send(signal.SIGINT)
             assert server.exit_status() == -signal.SIGINT
@@ -382,6 +386,7 @@ def test_interrupted_at_a_terminal(kind: str, project: Project) -> None:
         program = server.program()
         with begin(server, "/slow"):
             os.killpg(program, signal.SIGINT)
+            wait_until(lambda: not processes.is_pending(program, signal.SIGINT), "it has taken it")
             holds(lambda: not server.exited(), "it waits for the request", 0.2)
             os.killpg(program, signal.SIGINT)
             assert server.exit_status() == -signal.SIGINT
@@ -639,13 +644,19 @@ def test_waitress_is_not_installed(project: Project) -> None:
 # -- in the long run -----------------------------------------------------------------------------------------------------
 
 
+def sleeps(pid: int) -> bool:
+    return processes.command_line(pid).startswith(b"sleep\0")
+
+
 def test_what_the_application_starts_keeps_no_port(project: Project) -> None:
     """A daemon that the application has let go of has no socket of ours."""
     daemon = "import sys\nif os.fork() == 0:\n    os.setsid()\n    os.execvp('sleep', ['sleep', '600'])"
     project.release(top=daemon)
     with Serve(project) as server:
-        known = set(server.processes())
         port = server.port
+        # Before that, it is still a copy of the program.
+        wait_until(lambda: any(map(sleeps, server.processes())), "the daemon runs")
+        known = set(server.processes())
         server.send(signal.SIGTERM)
         assert server.exit_status() == -signal.SIGTERM
         left = [pid for pid in server.processes() if pid in known]
@@ -706,7 +717,7 @@ def test_serve_a_pause_ends_by_itself(project: Project) -> None:
     settings = {"WSGI_RELOAD_ENGINE": "stat", "WSGI_RELOAD_INTERVAL": "60"}
     with Serve(project, environment=settings) as server:
         server.wait_for_log(patterns.WATCHING)
-        assert commanded(server, "pause", "--for", "3s")[0] == 0
+        assert commanded(server, "pause", "--for", "5s")[0] == 0
         project.release()
         # It looks at the files when it is asked.
         assert commanded(server, "status", "--wait")[0] == 3

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 
 import pytest
-from harness import HAVE_UWSGI, Project, Uwsgi, holds, patterns
+from harness import HAVE_UWSGI, Project, Uwsgi, holds, patterns, wait_until
 
 pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 
@@ -77,6 +77,7 @@ def test_each_breakage_and_its_repair_under_load(set_up: str, tmp_path: Path) ->
                     return server.count(patterns.REFUSED) == number and server.count(patterns.RELOADED) == number - 1
 
                 holds(calm, f"{breakage.name}: one report", seconds=0.3)
+                wait_until(lambda refused=refused: load.versions(refused), "visitors come after it")  # type: ignore[misc]
                 assert load.versions(refused) == {project.version}, breakage.name
                 assert set(server.workers()) == workers, breakage.name
                 breakage.repair(project)

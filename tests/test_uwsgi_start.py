@@ -101,6 +101,7 @@ def test_a_target_that_cannot_be_found_is_told(project: Project) -> None:
 def test_disabled_leaves_uwsgi_as_it_is(lazy: bool, project: Project) -> None:
     """With enabled = false nothing is told, watched or replaced."""
     with Uwsgi(project, workers=2, lazy=lazy, environment={"WSGI_RELOAD_ENABLED": "false"}) as server:
+        server.wait_for_workers(2)
         workers, version = server.workers(), project.version
         project.release()
         holds(lambda: server.workers() == workers and server.version() == version, "as it was", seconds=0.6)

@@ -33,8 +33,9 @@ PACKAGE = Path(wsgi_reload_hooks.__file__).resolve().parent
 ABSENT = "\0"
 # So many looks at the processes, one after the other, make a number that stays.
 CALM = 10
-# What somebody needs who is just beginning, on a machine with other things to do, to see that the master is gone.
-A_MOMENT = 3.0
+# What somebody needs who is just beginning, on a machine that may stand still for two seconds, to see that the master is
+# gone.
+A_MOMENT = 5.0
 # So many come together.
 VISITORS = 4
 NOT_INHERITED = (

@@ -28,6 +28,8 @@ SHUTTING_DOWN = r"Shutting down: Master"
 # The router speaks first, where there is one; of port 0 only the plain socket tells what became of it.
 UWSGI_LISTENING = r"(?:uWSGI http bound on|bound to TCP address) [^\s:]*:(?P<port>[1-9]\d*)"
 UWSGI_WORKER = r"(?:spawned uWSGI worker \d+ \(|Respawned uWSGI worker \d+ \(new )pid: (?P<pid>\d+)"
+# Workers, mules, the router: whatever the master forks, it says so afterwards.
+UWSGI_CHILD = r"(?i:spawned) .*pid: (?P<pid>\d+)"
 UWSGI_EXEC = r"binary reloading uWSGI"
 
 SERVING = OURS + r"serving (?P<app>\S+) at http://(?:127\.0\.0\.1|\[::1\]):(?P<port>\d+)"

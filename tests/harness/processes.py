@@ -85,6 +85,19 @@ def sleeps(pid: int) -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("voluntary_ctxt_switches")))
 
 
+def is_pending(pid: int, sig: signal.Signals) -> bool:
+    """Whether a signal that was sent to it still waits to be taken: a second one would be lost."""
+    try:
+        status = (PROC / str(pid) / "status").read_text()
+    except OSError:
+        return False
+    return any(
+        int(line.split()[1], 16) >> (sig - 1) & 1
+        for line in status.splitlines()
+        if line.startswith(("SigPnd", "ShdPnd"))
+    )
+
+
 def group(pid: int) -> int:
     """Its process group; 0 when it is gone."""
     try:

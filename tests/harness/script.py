@@ -26,6 +26,9 @@ BROKEN_START = OURS + r"the application does not load, waiting for its repair: (
 ENDED = OURS + r"the program ended \((?P<how>.*)\): waiting for a change"
 TAKEN_BACK = OURS + r"(?P<what>.*): as it is in service again, nothing to load"
 
+# A supervisor that has gone to sleep so often since the last import would have begun the next one.
+ROUNDS = 5
+
 SUPERVISOR = (sys.executable, "-m", "wsgi_reload_hooks")
 RUN = (*SUPERVISOR, "run")
 
@@ -70,13 +73,15 @@ class Script(Server):
         self.wait_for_trials()
 
     def wait_for_trials(self) -> None:
-        """Wait until no import is tried beside the program."""
-        in_a_row = 0
+        """Wait until no import is tried beside the program: nor by a supervisor that has just stood still for a while."""
+        in_a_row = rounds = 0
 
         def calm() -> bool:
-            nonlocal in_a_row
-            in_a_row = 0 if self.stages() else in_a_row + 1
-            return in_a_row > 30
+            nonlocal in_a_row, rounds
+            if not in_a_row or self.stages():
+                in_a_row, rounds = 0, processes.sleeps(self.supervisor())
+            in_a_row += 1
+            return in_a_row > 30 and processes.sleeps(self.supervisor()) - rounds >= ROUNDS
 
         wait_until(calm, "nothing is tried any more")
 
@@ -96,8 +101,14 @@ class Script(Server):
 
     def program(self) -> int:
         """The one process of a program that has one. For a moment, what becomes another one looks like us."""
-        wait_until(lambda: len(self.programs()) == 1, "there is one process of the program")
-        return self.programs()[0]
+        found: list[int] = []
+
+        def one() -> bool:
+            found[:] = self.programs()
+            return len(found) == 1
+
+        wait_until(one, lambda: f"there is one process of the program; there are {found}")
+        return found[0]
 
     def remember(self) -> list[int]:
         """All living processes of it, those included that do not have the mark: whoever is alive later was left behind."""

@@ -85,8 +85,14 @@ class Serve(Server):
 
     def program(self) -> int:
         """The one that serves, when there is no other any more."""
-        wait_until(lambda: len(self.programs()) == 1, lambda: f"one program; there are {self.programs()}")
-        return self.programs()[0]
+        found: list[int] = []
+
+        def one() -> bool:
+            found[:] = self.programs()
+            return len(found) == 1
+
+        wait_until(one, lambda: f"one program; there are {found}")
+        return found[0]
 
     def connect(self) -> socket.socket:
         """A connection that says nothing yet."""

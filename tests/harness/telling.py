@@ -121,6 +121,7 @@ def everybody_is_told(server: Server, manager: Systemd) -> None:
     server.wait_for_version(project.version)
     wait_until(lambda: counters(project)["reloads_total"] == 2, "the counters tell of the repair")
     assert counters(project)["refusals_total"] == 1 and counters(project)["refused"] == 0
+    wait_until(lambda: len(events(project)) >= 3, "the repair was told")
     assert len(events(project)) == 3
 
 

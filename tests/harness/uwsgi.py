@@ -122,8 +122,17 @@ class Uwsgi(Server):
         """The living workers; the master has other children, too: the router, mules."""
         if not self._master:
             return [] if self.exited() else [self.pid]
+        # A worker may serve before the master comes to say that it has forked it.
+        wait_until(lambda: not self._unnamed(), lambda: f"the log names {processes.told(self._unnamed())}")
         spawned = {int(found["pid"]) for found in patterns.find(patterns.UWSGI_WORKER, self.log)}
         return [pid for pid in processes.children(self.pid) if pid in spawned]
+
+    def _unnamed(self) -> list[int]:
+        """The children that are the master's like, of which the log does not say yet what they are."""
+        like = processes.command_line(self.pid)
+        children = [pid for pid in processes.children(self.pid) if like and processes.command_line(pid) == like]
+        named = {int(found["pid"]) for found in patterns.find(patterns.UWSGI_CHILD, self.log)}
+        return [pid for pid in children if pid not in named and processes.alive(pid)]
 
     def execs(self) -> int:
         """How often the master replaced itself: every worker is gone while it does."""

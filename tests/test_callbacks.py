@@ -210,7 +210,7 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["command", "function"])
 def test_what_does_not_end_is_killed(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When its time is over, with what it has started; meanwhile nobody waits."""
-    monkeypatch.setattr(callbacks, "ENDS_WITHIN", 1.5)
+    monkeypatch.setattr(callbacks, "ENDS_WITHIN", 4.0)
     code = "import os, signal, subprocess, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     code += "child = subprocess.Popen(['sleep', '1000'])\nopen('note', 'w').write(f'{os.getpid()} {child.pid}\\n')\n"
     save(tmp_path / "hooks.py", f"def hangs(event):\n{textwrap.indent(code, '    ')}    time.sleep(1000)\n")
@@ -218,10 +218,10 @@ def test_what_does_not_end_is_killed(how: str, tmp_path: Path, monkeypatch: pyte
     began = time.monotonic()
     told.fire(EVENT)
     told.look()
-    assert time.monotonic() - began < 1.0 and told.busy
+    assert time.monotonic() - began < 3.5 and told.busy
     pids = [int(word) for word in text_of(tmp_path / "note").split()]
     who = "hooks:hangs" if how == "function" else sys.executable
-    assert told.done() == [f"on_refused: {who} did not end within 1.5 s, and was killed"]
+    assert told.done() == [f"on_refused: {who} did not end within 4 s, and was killed"]
     wait_until(lambda: not any(map(processes.alive, pids)), "it is gone, and its child")
 
 
@@ -255,13 +255,13 @@ def test_only_so_many_run_at_a_time(tmp_path: Path) -> None:
 
 def test_nothing_is_left(tmp_path: Path) -> None:
     """Neither a file descriptor nor a dead child."""
-    before = len(os.listdir("/dev/fd"))
+    # Other tests of this process may have left some.
+    before, children = len(os.listdir("/dev/fd")), processes.offspring(os.getpid())
     told = Told(tmp_path, "false")
     for _ in range(3):
         assert told.fired()
     assert len(os.listdir("/dev/fd")) == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert processes.offspring(os.getpid()) <= children
 
 
 def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:

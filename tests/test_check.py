@@ -164,8 +164,8 @@ def test_each_target_is_told(shop: Path) -> None:
 def test_an_import_that_never_ends(tmp_path: Path) -> None:
     """`--timeout` ends it, and the line where it was is told."""
     save(tmp_path / "app.py", "import time\n\ntime.sleep(1000)\n")
-    errors = refusal(tmp_path, "--timeout", "3", "app")
-    assert errors.startswith("app refused: app.py, line 3: it did not load within 3 s\n")
+    errors = refusal(tmp_path, "--timeout", "4", "app")
+    assert errors.startswith("app refused: app.py, line 3: it did not load within 4 s\n")
 
 
 # -- the warm-up -----------------------------------------------------------------------------------------------------

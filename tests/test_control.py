@@ -115,9 +115,10 @@ def test_asked_twice_is_one_question(runtime: Path, tmp_path: Path) -> None:
     clerk = Clerk()
     desk = Desk(control, reloader, Files(Settings.load(str(tmp_path))), clerk, clerk)
     with pytest.raises(Unreachable, match=r"gunicorn \d+ does not answer"):
-        only().ask({"do": "reload"}, within=1.3)
+        only().ask({"do": "reload"}, within=3.3)
     messages = control.receive()
-    assert len(messages) == 2
+    # Four times, or fewer where this process stood still.
+    assert len(messages) >= 2
     desk.take(messages)
     desk.step()
     assert clerk.orders == 1 and reloader.request == "wsgi-reload"
@@ -384,7 +385,7 @@ def test_a_folder_that_was_cleaned(runtime: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("wsgi_reload_hooks.desk._RENEWED_EVERY", 0.01)
     with served(tmp_path):
         (runtime / "wsgi-reload-hooks").rename(tmp_path / "gone")
-        wait_until((runtime / "wsgi-reload-hooks").exists, "it is there again")
+        wait_until(lambda: list(runtime.glob("wsgi-reload-hooks/gunicorn-*/control")), "it is there again")
         assert only().ask({"do": "status"})["status"]["workers"] == 2
 
 

@@ -21,7 +21,7 @@ from typing import Callable
 from unittest import mock
 
 import pytest
-from edits import LONG_AGO, date, save
+from edits import LONG_AGO, date, save, save_all
 from harness.waiting import wait_until
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
@@ -548,10 +548,13 @@ def test_500_files_at_once(engine: str, tmp_path: Path) -> None:
     for name in files:
         save(tmp_path / name, "before")
     with standing_in(tmp_path), Watching(engine, tmp_path, files, step=0.4, debounce=30.0) as watching:
-        for name in files:
-            save(tmp_path / name, "behind")
-        watching.until_told(set(files))
-        assert watching.group() == [set(files)]
+        for number in range(10):
+            quick = save_all([tmp_path / name for name in files], f"behind {number}") < 0.2
+            watching.until_told(set(files))
+            told = watching.group()
+            if quick:
+                break
+        assert quick and told == [set(files)]
 
 
 @both_engines

@@ -56,6 +56,16 @@ def refused(folder: Path, *targets: Target, **more: Any) -> Refused:
     return outcome.refused
 
 
+def begun(folder: Path, timeout: float) -> Outcome:
+    """What came of a rehearsal whose code says that it has begun: where it has not by its end, the machine stood still."""
+
+    def outcome() -> Outcome | None:
+        found = tried(folder, timeout=timeout)
+        return found if (folder / "begun").exists() else None
+
+    return wait_until(outcome, "the code is reached in time")
+
+
 def is_gone(pid: int) -> bool:
     """Whether the process has ended."""
     try:
@@ -376,6 +386,8 @@ def test_settings_that_cannot_be_used(tmp_path: Path) -> None:
 
 # -- code that does not end ------------------------------------------------------------------------------------------
 
+BEGUN = "open('begun', 'w').close()"
+
 
 @pytest.mark.parametrize(
     ("code", "line"),
@@ -387,16 +399,17 @@ def test_settings_that_cannot_be_used(tmp_path: Path) -> None:
 )
 def test_timeout_tells_where(tmp_path: Path, code: str, line: int) -> None:
     """Code that takes too long is refused, with where it is at that moment."""
-    path = str(save(tmp_path / "app.py", f"\n{code}\n"))
-    why = refused(tmp_path, timeout=1.0)
+    path = str(save(tmp_path / "app.py", f"{BEGUN}\n{code}\n"))
+    why = begun(tmp_path, 1.0).refused
+    assert why is not None
     assert (why.reason, why.path, why.line) == ("it did not load within 1 s", path, line)
     assert "stage.py" not in why.traceback
 
 
 def test_timeout_in_c(tmp_path: Path) -> None:
     """Code that keeps the interpreter's lock for ever is killed, and still it is told where it was."""
-    save(tmp_path / "app.py", "\n\nx = 10 ** 10 ** 10\n")
-    outcome = tried(tmp_path, timeout=1.0)
+    save(tmp_path / "app.py", f"{BEGUN}\n\nx = 10 ** 10 ** 10\n")
+    outcome = begun(tmp_path, 1.0)
     assert outcome.refused is not None and outcome.seconds < LIMIT / 2
     assert outcome.refused.reason == "it did not load within 1 s; the last it began to load was app.py"
     assert (outcome.refused.path, outcome.refused.line) == (str(tmp_path / "app.py"), 3)
@@ -496,8 +509,10 @@ def test_an_application_that_patches(tmp_path: Path) -> None:
     pytest.importorskip("gevent")
     save(tmp_path / "app.py", "from gevent import monkey\nmonkey.patch_all()\n" + GOOD)
     assert tried(tmp_path).refused is None
-    path = save(tmp_path / "app.py", "from gevent import monkey\nmonkey.patch_all()\nimport time\ntime.sleep(600)\n")
-    why = refused(tmp_path, timeout=2.0)
+    code = f"{BEGUN}\nfrom gevent import monkey\nmonkey.patch_all()\nimport time\ntime.sleep(600)\n"
+    path = save(tmp_path / "app.py", code)
+    why = begun(tmp_path, 2.0).refused
+    assert why is not None
     assert why.reason.startswith("it did not load within 2 s") and why.path == str(path)
 
 

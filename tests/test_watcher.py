@@ -200,9 +200,13 @@ def test_watch_files(tmp_path: Path) -> None:
 def test_watch_collects_what_is_saved_together(tmp_path: Path) -> None:
     """What is saved within `step` comes as one set."""
     paths = [save(tmp_path / name, "x") for name in "abc"]
-    stop = Scripted(*(lambda path=path: save(path, "longer") for path in paths), *[nothing] * 100)
-    settings = Settings(engine="stat", interval=0.01, step=0.5, debounce=30.0)
-    assert names(watch(*map(str, paths), settings=settings, stop_event=stop)) == [{"a", "b", "c"}]
+    stop = Scripted(*(lambda path=path: save(path, "longer") for path in paths), *[nothing] * 10_000)
+    # Longer than a machine stands still.
+    settings = Settings(engine="stat", interval=0.01, step=2.5, debounce=30.0)
+    changes = watch(*map(str, paths), settings=settings, stop_event=stop)
+    assert {Path(path).name for path in next(changes)} == {"a", "b", "c"}
+    stop.set()
+    assert list(changes) == []
 
 
 def test_watch_that_is_stopped_before_it_begins(tmp_path: Path) -> None:

@@ -46,6 +46,12 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
+def offspring(pid: int) -> set[int]:
+    """The children, with those that are dead and that nobody has asked for yet."""
+    found = ((other, _state_and_parent(other)) for other in all_of_them())
+    return {other for other, answer in found if answer is not None and answer[1] == pid}
+
+
 def is_helper(pid: int) -> bool:
     """Whether it is what listens for events, a zygote or its base, or what tells of an event: no worker."""
     return is_listener(pid) or is_zygote(pid) or is_base(pid) or b"/announce.py\0" in command_line(pid)

@@ -414,7 +414,7 @@ def test_kill_after(tmp_path: Path, cause: str) -> None:
             return
         save(path, stay("v2"))
         script.said("v2")
-        assert not any(map(processes.alive, old))
+        wait_until(lambda: not any(map(processes.alive, old)), "the old ones are gone")
 
 
 def test_asked_twice(tmp_path: Path) -> None:

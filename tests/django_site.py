@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Callable
 
 from harness import Project, Server, holds, patterns, wait_until
+from harness.steering import let_it_hear
 from msgfmt import mo
 
 HAVE_DJANGO = importlib.util.find_spec("django") is not None
@@ -145,6 +146,8 @@ def check_translations_and_templates(server: Server, site: Site) -> None:
         wait_for_all(server, path, text)
     wait_for_all(server, "/other.html", "TemplateDoesNotExist")
     before = sorted(server.workers())
+    # Who hears of a file only after its save has workers forget it without a word.
+    let_it_hear(server)
     site.translate(GERMAN, "hallo2")
     assert server.wait_for_log(TRANSLATIONS_RESET)["what"].strip() == GERMAN
     wait_for_all(server, "/german", "hallo2")
@@ -171,6 +174,7 @@ def check_broken_translations(server: Server, site: Site) -> None:
     wait_for_all(server, "/german", "hallo1")
     wait_for_all(server, "/page.html", "page1")
     before = sorted(server.workers())
+    let_it_hear(server)
     save_bytes(site.root / GERMAN, mo({"hello": "never"})[:-8])
     assert server.wait_for_log(TRANSLATIONS_REFUSED)["why"].startswith(GERMAN + ": ")
     # Whoever is reset because of something else is not to load it either.
@@ -180,6 +184,7 @@ def check_broken_translations(server: Server, site: Site) -> None:
     assert server.count(TRANSLATIONS_REFUSED) == 1
     site.translate(GERMAN, "hallo2")
     wait_for_all(server, "/german", "hallo2")
+    # The line comes after the reset.
     server.wait_for_log(TRANSLATIONS_RESET)
     assert server.count(TRANSLATIONS_RESET) == 1
     assert server.count(TRANSLATIONS_REFUSED) == 1

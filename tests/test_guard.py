@@ -221,7 +221,7 @@ def test_nothing_outlives_us(tmp_path: Path, end: str, program: str) -> None:
     assert done.returncode in (0, -signal.SIGKILL)
     groups = [int(line) for line in (tmp_path / "told").read_text().split()]
     assert len(groups) == 2
-    wait_until(lambda: not any(map(group_lives, groups)), "all are gone", 3.0)
+    wait_until(lambda: not any(map(group_lives, groups)), "all are gone")
 
 
 def group_lives(group: int) -> bool:

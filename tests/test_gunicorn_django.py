@@ -17,6 +17,7 @@ from django_site import (
     wait_for_all,
 )
 from harness import UVICORN, Gunicorn, each, is_asgi, processes, wait_until
+from harness.steering import let_it_hear
 
 pytestmark = pytest.mark.skipif(not HAVE_DJANGO, reason="Django is not installed")
 
@@ -60,6 +61,7 @@ def test_beside_another_arbiter(tmp_path: Path) -> None:
 
         wait_until(lambda: len(workers()) == 4, "two workers each")
         wait_for_all(server, "/page.html", "page1", workers)
+        let_it_hear(server, second)
         site.save(PAGE, "page2")
         wait_for_all(server, "/page.html", "page2", workers)
         server.wait_for_log(TEMPLATES_RESET, 2)

@@ -43,19 +43,22 @@ def test_five_saves_under_load(worker_class: str, tmp_path: Path) -> None:
     project = project_for(worker_class, tmp_path / "project", import_seconds=IMPORT_SECONDS)
     project.release()
     versions = [project.version]
-    delays = []
+    delays, times = [], []
     with Gunicorn(project, worker_class=worker_class) as server:
+        server.wait_for_log(patterns.WATCHING)
         with server.load() as load:
             usual = load.measure(3.0)
-            began = time.monotonic()
             for number in range(1, SAVES + 1):
                 saved = project.release()
+                times.append(saved)
                 versions.append(project.version)
                 delays.append(load.wait_for(project.version) - saved)
                 load.wait_for_only(project.version)
                 server.wait_for_log(patterns.RELOADED, number)
         assert load.failed == []
-        assert load.longest(began) <= usual + longer(worker_class), (usual, load.summary())
+        longest = load.longest_after(times)
+        assert statistics.median(longest) <= usual + longer(worker_class), (usual, longest, load.summary())
+        assert max(longest) <= usual + longer(worker_class) + NOISE, (usual, longest, load.summary())
         soon = IMPORT_SECONDS + own_start(worker_class) + 0.4
         assert statistics.median(delays) <= soon, delays
         assert max(delays) <= soon + NOISE, delays
@@ -73,16 +76,19 @@ def test_nobody_waits_for_an_import_that_needs_the_processor(worker_class: str, 
     project = project_for(worker_class, tmp_path / "project", import_seconds=0.0)
     work = "end = time.process_time() + 0.4\nwhile time.process_time() < end:\n    pass\n"
     project.release(top=work)
+    times = []
     with Gunicorn(project, worker_class=worker_class) as server:
+        server.wait_for_log(patterns.WATCHING)
         with server.load(clients=4) as load:
             load.run(50)
-            began = time.monotonic()
-            project.release(top=work)
-            load.wait_for(project.version)
-            load.wait_for_only(project.version)
+            for _ in range(3):
+                times.append(project.release(top=work))
+                load.wait_for(project.version)
+                load.wait_for_only(project.version)
         assert load.failed == []
+        longest = load.longest_after(times)
         # Four such imports on two processors take 0.8 s; plain gunicorn lets visitors wait for all of it.
-        assert load.longest(began) < 0.6, load.summary()
+        assert statistics.median(longest) < 0.6, (longest, load.summary())
 
 
 @pytest.mark.counts
@@ -95,6 +101,7 @@ def test_surge_rolls_one_worker_at_a_time(worker_class: str, tmp_path: Path) -> 
     # Kept-alive connections may hold an old gevent worker for a moment after its successor is there.
     most = 5 if worker_class == "sync" else 6
     with Gunicorn(project, worker_class=worker_class, environment=environment) as server:
+        server.wait_for_log(patterns.WATCHING)
         with server.load() as load:
             before = server.workers()
             project.release()
@@ -109,8 +116,11 @@ def test_surge_rolls_one_worker_at_a_time(worker_class: str, tmp_path: Path) -> 
             wait_until(all_replaced, "every worker is a new one")
             load.wait_for_only(project.version)
         assert load.failed == []
-        assert 4 < seen <= most
+        assert seen <= most
+        # However seldom we could look: the first of the old ones leaves when a new one is there.
         assert server.count(patterns.RELOADED) == 1
+        until_the_first_left = server.log[: server.log.index("Worker exiting")]
+        assert len(patterns.find(patterns.BOOTING, until_the_first_left)) > 4
 
 
 @pytest.mark.counts
@@ -136,12 +146,16 @@ def test_a_save_during_the_boot_starts_over(tmp_path: Path) -> None:
     project = Project(tmp_path / "project", import_seconds=0.4)
     project.release()
     first = project.version
+    go = project.root / "go"
     with Gunicorn(project) as server:
+        # The last worker of the start would serve the second version beside the first.
+        server.wait_for_log(patterns.WATCHING)
         with server.load() as load:
-            boots = server.count(patterns.BOOTING)
+            project.release(top=f"while not os.path.exists({str(go)!r}):\n    time.sleep(0.01)")
+            server.wait_for_log(patterns.BOOTING, 5)
             project.release()
-            server.wait_for_log(patterns.BOOTING, boots + 1)
-            project.release()
+            # What is loaded is old by now, whoever notices first.
+            go.write_text("")
             load.wait_for_only(project.version)
         assert load.failed == []
         assert load.versions(0.0) == {first, project.version}
@@ -210,7 +224,7 @@ def test_a_worker_that_dies_is_replaced_with_what_runs(worker_class: str, projec
     with Gunicorn(project, worker_class=worker_class) as server:
         for _ in range(2):
             # The first answers before the last is there.
-            server.wait_for_workers(4)
+            server.wait_for_log(patterns.WATCHING)
             server.end_worker(server.workers()[0], signal.SIGKILL)
             server.wait_for_workers(4)
             project.release()

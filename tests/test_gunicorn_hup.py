@@ -20,6 +20,7 @@ def test_good_and_bad_saves(project: Project) -> None:
         holds(lambda: server.version() == good, "the good version", seconds=0.5)
         project.release()
         server.wait_for_version(project.version)
+        watcher.wait_sent(2)
         assert watcher.sent() == ["app.py", "app.py"]
         assert watcher.count(patterns.REFUSED) == 1
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,19 +37,23 @@ def test_hup_goes_through_the_same_door(worker_class: str, tmp_path: Path) -> No
     """HUP without a change: all workers are new, no request fails or waits, the log says why."""
     project = project_for(worker_class, tmp_path / "project", import_seconds=0.5)
     project.release()
+    times = []
     with Gunicorn(project, worker_class=worker_class) as server:
+        server.wait_for_log(patterns.WATCHING)
         with server.load() as load:
             usual = load.measure(1.0)
-            before = server.workers()
-            server.hup()
-            line = server.wait_for_log(patterns.RELOADED)
-            wait_until(lambda: not set(server.workers()) & set(before), "all workers are new")
-            load.run(100)
+            for number in range(1, 4):
+                before = server.workers()
+                times.append(time.monotonic())
+                server.hup()
+                line = server.wait_for_log(patterns.RELOADED, number)
+                assert (line["what"], line["workers"]) == ("HUP", "4")
+                wait_until(lambda before=set(before): not set(server.workers()) & before, "all workers are new")  # type: ignore[misc]
+                load.run(100)
         assert load.failed == []
-        # Without us a visitor waits for the whole import.
-        assert load.longest() < usual + 0.4, load.summary()
-        assert line["what"] == "HUP"
-        assert line["workers"] == "4"
+        longest = load.longest_after(times)
+        # Without us a visitor waits for the whole import. A machine may have other things to do, but not each time.
+        assert statistics.median(longest) < usual + 0.4, (longest, load.summary())
         server.wait_for_workers(4)
 
 
@@ -77,6 +83,8 @@ def test_reload_with_gunicornc(project: Project) -> None:
     with Gunicorn(project) as server:
         socket = server.runtime / "gunicorn.ctl"
         wait_until(socket.exists, "the control socket")
+        # It is away for a moment each time that gunicorn forks a worker.
+        server.wait_for_log(patterns.WATCHING)
         with server.load() as load:
             before = server.workers()
             code = "from gunicorn.ctl.cli import main; import sys; sys.exit(main())"
@@ -172,7 +180,7 @@ def test_term_in_the_middle_of_a_roll_leaves_nothing(worker_class: str, project:
                 server.wait_for_log(patterns.BOOTING, boots + moment)
             left = server.processes()
             server.send(signal.SIGTERM)
-            assert server.exit_status(5.0) == 0
+            assert server.exit_status(10.0) == 0
             server.assert_nothing_left(left)
             server.forget()
 
@@ -196,7 +204,7 @@ def test_a_worker_that_was_just_forked_leaves_when_it_is_told(sig: signal.Signal
     with Gunicorn(project, configuration=configuration, workers=2, wait=False) as server:
         server.wait_for_log(patterns.BOOTING, 2)
         server.send(sig)
-        assert server.exit_status(5.0) == 0
+        assert server.exit_status(10.0) == 0
         server.forget()
 
 
@@ -238,7 +246,7 @@ def test_int_and_quit_in_the_middle_of_a_roll_leave_nothing(sig: signal.Signals,
         server.wait_for_log(patterns.BOOTING, boots + 2)
         left = server.processes()
         server.send(sig)
-        assert server.exit_status(5.0) == 0
+        assert server.exit_status(10.0) == 0
         server.assert_nothing_left(left)
         server.forget()
 

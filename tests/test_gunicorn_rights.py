@@ -68,6 +68,8 @@ def test_all_code_runs_with_the_rights_of_the_workers(worker_class: str, public:
     project.release(top=witness.top("start"))
     options = ("--user", NOBODY, "--group", group)
     with Gunicorn(project, *options, worker_class=worker_class, workers=2) as server:
+        # A save that the last worker of the start has loaded by itself would be no reload.
+        server.wait_for_log(patterns.WATCHING)
         first = witness.rights()
         assert len(first) == 1
         assert f"({user.pw_uid}, {user.pw_uid}, {user.pw_uid}) ({group}, {group}, {group})" in first.pop()

@@ -32,6 +32,9 @@ def test_broken_at_the_start_waits_for_the_repair(worker_class: str, tmp_path: P
     with Gunicorn(project, worker_class=worker_class, wait=False) as server:
         report = server.wait_for_log(patterns.WAITING_FOR_REPAIR)
         assert "app.py, line" in report["why"] and "undefined_name" in report["why"]
+        # Until the last of them has found it out, too.
+        server.wait_for_log(patterns.BOOTING, 4)
+        server.wait_for_workers(0)
         boots = server.count(patterns.BOOTING)
         assert boots <= 8
         answers: list[tuple[int, str]] = []
@@ -206,6 +209,8 @@ def test_started_with_chdir(project: Project, tmp_path: Path) -> None:
 
 def assert_a_save_is_served(server: Gunicorn, project: Project) -> None:
     """A good save, a broken one, and its repair."""
+    # Else it is the start that serves the good save, in the last worker, beside the first.
+    server.wait_for_log(patterns.WATCHING)
     project.release()
     server.wait_for_version(project.version)
     project.broken(top="undefined_name")

@@ -73,6 +73,7 @@ def test_many_calm_reloads_do_not_grow_the_arbiter(tmp_path: Path) -> None:
 
         files, memory = max(reload_calmly() for _ in range(5))
         for _ in range(20):
-            now_files, now_memory = reload_calmly()
-        assert now_files <= files
-        assert now_memory <= memory + 500
+            _, now = reload_calmly()
+        # What belonged to the last that left may be closed a moment after its end.
+        wait_until(lambda: processes.open_files(server.pid) <= files, f"no more than {files} open files")
+        assert now <= memory + 500

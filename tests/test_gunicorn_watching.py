@@ -78,6 +78,7 @@ def test_files_that_nobody_loaded_do_not_reload(project: Project) -> None:
     project.save("README.md", "one\n")
     project.save("script.py", "print(1)\n")
     with Gunicorn(project, workers=2) as server:
+        server.wait_for_log(patterns.WATCHING)
         before = server.workers()
         project.save("tests/test_app.py", "VALUE = 2\n")
         project.save("README.md", "two\n")
@@ -98,6 +99,7 @@ def test_files_that_nobody_loaded_do_not_reload(project: Project) -> None:
 def test_a_touch_does_not_reload(project: Project) -> None:
     """A loaded file with a new date or a new inode, but the same text: no reload."""
     with Gunicorn(project, workers=2) as server:
+        server.wait_for_log(patterns.WATCHING)
         before, path = server.workers(), project.root / "app.py"
         os.utime(path)
         holds(lambda: server.workers() == before, "the same workers after a touch", seconds=0.7)
@@ -111,11 +113,14 @@ def test_a_touch_does_not_reload(project: Project) -> None:
 
 def test_a_change_there_and_back_does_not_reload(project: Project) -> None:
     """A branch switched there and back within one quiet moment leaves the workers alone."""
-    with Gunicorn(project, workers=2, environment={"WSGI_RELOAD_STEP": "0.5"}) as server:
+    # One moment, even if something else has to be done in between.
+    environment = {"WSGI_RELOAD_STEP": "2.5", "WSGI_RELOAD_DEBOUNCE": "5"}
+    with Gunicorn(project, workers=2, environment=environment) as server:
+        server.wait_for_log(patterns.WATCHING)
         before, text = server.workers(), (project.root / "app.py").read_text()
         project.save("app.py", project.source("elsewhere"))
         project.save("app.py", text)
-        holds(lambda: server.workers() == before, "the same workers", seconds=1.2)
+        holds(lambda: server.workers() == before, "the same workers", seconds=3.2)
         assert server.count(patterns.RELOADED) == 0
 
 
@@ -126,6 +131,7 @@ def test_a_lazily_imported_module_is_watched(worker_class: str, tmp_path: Path) 
     project.save("lazy_part.py", "VERSION = 'lazy1'\n")
     project.release()
     with Gunicorn(project, worker_class=worker_class, workers=2) as server:
+        server.wait_for_log(patterns.WATCHING)
         before = server.workers()
         project.save("lazy_part.py", "VERSION = 'lazy2'\n")
         holds(lambda: server.workers() == before, "nobody loaded it yet", seconds=0.7)
@@ -141,6 +147,8 @@ def test_a_lazily_imported_module_saved_twice_in_a_second(project: Project) -> N
     project.imports = "import helper"
     project.release()
     with Gunicorn(project, workers=2) as server:
+        # Or the last worker of the start would have loaded the first of them by itself.
+        server.wait_for_log(patterns.WATCHING)
         for number in range(1, 6):
             text = f"VERSION = 'help{number}'\n"
             same_second_and_size(project.root / "helper.py", text)
@@ -172,7 +180,10 @@ def test_many_files_are_one_reload_and_a_short_line(project: Project) -> None:
         project.save(name, "VALUE = 1\n")
     project.imports = "\n".join(f"import {name[:-3]}" for name in names)
     project.release()
-    with Gunicorn(project, workers=2) as server:
+    # Together, even if something else has to be done in between.
+    environment = {"WSGI_RELOAD_STEP": "2.5", "WSGI_RELOAD_DEBOUNCE": "10"}
+    with Gunicorn(project, workers=2, environment=environment) as server:
+        server.wait_for_log(patterns.WATCHING)
         for name in names:
             project.save(name, "VALUE = 2\n")
         project.release()
@@ -220,6 +231,7 @@ def test_excluded_files_are_not_watched(project: Project) -> None:
     project.imports = "import generated"
     project.release()
     with Gunicorn(project, workers=2, environment={"WSGI_RELOAD_EXCLUDE": "generated/*"}) as server:
+        server.wait_for_log(patterns.WATCHING)
         before = server.workers()
         project.save("generated/__init__.py", "VALUE = 2\n")
         holds(lambda: server.workers() == before, "the same workers")
@@ -231,7 +243,9 @@ def test_excluded_files_are_not_watched(project: Project) -> None:
 def test_disabled_means_plain_gunicorn(project: Project) -> None:
     """With enabled off a save does nothing, and a HUP does what gunicorn does."""
     with Gunicorn(project, workers=2, environment={"WSGI_RELOAD_ENABLED": "false"}) as server:
-        before = server.version()
+        before = project.version
+        # The last of them, too, has loaded it.
+        server.wait_for_everyone(before)
         project.release()
         holds(lambda: server.version() == before, "the version that was started")
         # Of another size: plain gunicorn may believe byte code of the same second.
@@ -303,13 +317,14 @@ def test_the_last_save_of_a_long_burst_is_served(project: Project) -> None:
     """Saves without a quiet moment: debounce bounds the wait for an attempt, and the last one is what stays."""
     environment = {"WSGI_RELOAD_STEP": "0.3", "WSGI_RELOAD_DEBOUNCE": "0.6"}
     with Gunicorn(project, workers=2, environment=environment) as server:
+        server.wait_for_log(patterns.WATCHING)
         boots = server.count(patterns.BOOTING)
 
         def keep_saving() -> bool:
             project.release()
             return server.count(patterns.BOOTING) > boots
 
-        wait_until(keep_saving, "an attempt in spite of the burst", limit=3.0)
+        wait_until(keep_saving, "an attempt in spite of the burst")
         project.release()
         server.wait_for_version(project.version)
         server.wait_for_workers(2)

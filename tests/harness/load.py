@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple
@@ -89,6 +90,10 @@ class Load:
         """The longest of the requests that began in that time."""
         return max(answer.duration for answer in self.answers if since <= answer.start < until)
 
+    def longest_after(self, times: Sequence[float]) -> list[float]:
+        """The longest of the requests that began between each of these times and the next; the last has no end."""
+        return [self.longest(since, until) for since, until in zip(times, [*times[1:], float("inf")])]
+
     def first(self, version: str) -> float:
         """When a client held the first answer of that version."""
         return min(answer.end for answer in self.answers if answer.version == version)
@@ -98,8 +103,12 @@ class Load:
         return max(answer.end for answer in self.answers if answer.version == version)
 
     def versions(self, since: float) -> set[str]:
-        """What requests that began after that time were answered with."""
-        return {answer.version for answer in self.answers if answer.start >= since and not answer.error}
+        """What requests that began after that time were answered with; waits for the first of them."""
+
+        def found() -> set[str]:
+            return {answer.version for answer in self.answers if answer.start >= since and not answer.error}
+
+        return wait_until(found, "an answer to who asked after that")
 
     def run(self, count: int) -> None:
         """Go on until so many more requests are over."""

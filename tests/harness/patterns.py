@@ -47,6 +47,11 @@ def refused(why: str) -> str:
     return OURS + r"refused, still serving the previous version: .*" + why
 
 
+def configuration_refused(why: str) -> str:
+    """The line of a configuration that is refused for a reason that matches `why`."""
+    return OURS + r"configuration refused, still running with the previous one: .*" + why
+
+
 def find(pattern: str, text: str) -> list[re.Match[str]]:
     """Every match, a line at a time."""
     return list(re.finditer(pattern, text))

@@ -52,6 +52,15 @@ def near(server: Server) -> Iterator[reach.Server]:
         yield seen
 
 
+def let_it_hear(server: Server, *others: int) -> None:
+    """Wait until the server knows what its workers have said so far: who answers a question has heard them before.
+
+    *others*: pids of masters in the same place.
+    """
+    with mock.patch.dict(os.environ, XDG_RUNTIME_DIR=str(server.runtime)):
+        reach.running([server.pid, *others])
+
+
 def right_answers(server: Server, saves: int) -> None:
     """After each of *saves* good and as many broken saves, waiting answers rightly: in service everywhere, or refused."""
     project = server.project

@@ -24,10 +24,12 @@ def wait_until(condition: Callable[[], T | None], what: str | Callable[[], str],
 
 
 def holds(condition: Callable[[], bool], what: str, seconds: float = 1.0) -> None:
-    """Ask all the time, and fail at the first no."""
+    """Ask all the time, once at least, and fail at the first no."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while True:
         assert condition(), f"held no longer: {what}"
+        if time.monotonic() > end:
+            return
         time.sleep(PAUSE)
 
 

@@ -117,8 +117,10 @@ def test_surge_rolls_one_worker_at_a_time(worker_class: str, tmp_path: Path) -> 
             load.wait_for_only(project.version)
         assert load.failed == []
         assert seen <= most
-        # However seldom we could look: the first of the old ones leaves when a new one is there.
+        # Told when the arbiter, too, has seen the last one leave.
+        server.wait_for_log(patterns.RELOADED)
         assert server.count(patterns.RELOADED) == 1
+        # However seldom we could look: the first of the old ones leaves when a new one is there.
         until_the_first_left = server.log[: server.log.index("Worker exiting")]
         assert len(patterns.find(patterns.BOOTING, until_the_first_left)) > 4
 

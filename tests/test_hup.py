@@ -471,6 +471,23 @@ def test_a_command_that_does_not_end(
         assert "the command did not end within 60 s, and was killed: sh -c" in capfd.readouterr().err
 
 
+def test_a_server_that_began_just_before_the_save(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not have it, however long we stand still between our questions."""
+    with LittleServer(project.root) as server:
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() > began + 0.3, "a save after its start")
+        saved = time.monotonic()
+
+        def stand_still(self: PidFile, *given: object) -> None:
+            wait_until(lambda: time.monotonic() > saved + 1.0, "it goes on")
+
+        monkeypatch.setattr(PidFile, "_check_children", stand_still)
+        journal = Journal(Console(), Files(Settings(), str(project.root)))
+        sender = Sender(PidFile(str(server.pidfile)), signal.SIGHUP, None, journal)
+        assert sender.step({"app.py"}, saved, time.monotonic())
+        server.wait_got("SIGHUP")
+
+
 # -- the command line ------------------------------------------------------------------------------------------------
 
 

@@ -22,8 +22,9 @@ from .settings import Settings
 
 _GLOBS_EVERY = 1.0
 _LOOK_ANYWAY = 30.0
-_PROBE_AT_MOST = 2.0
-_LATE = 1.0
+# A listener may stand still for a while: it would not be heard again before the server starts anew.
+_PROBE_AT_MOST = 5.0
+_LATE = 3.0
 # Names in one line of the log.
 _TOLD_AT_MOST = 3
 _FORCED = "WATCHFILES_FORCE_POLLING"

@@ -139,7 +139,8 @@ class Sender:
             with self._pidfile.server(self._needed) as server:
                 self._trouble = ""
                 names = self._journal.names(paths)
-                if server.process.age < time.monotonic() - saved - _COARSE:
+                # Not by the clock of now: since its age was taken, time has passed.
+                if server.process.age < now - saved - _COARSE:
                     self._journal.info("nothing to send, %s was started after the save: %s", server.process, names)
                     return True
                 # While it loaded what was saved before, it may have written the byte code of that, after `proven`.

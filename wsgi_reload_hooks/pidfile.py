@@ -110,8 +110,9 @@ class PidFile:
         try:
             _signal(pid, handle, 0 if sig else None, str(pid))
             # Only now that its number cannot become another's.
+            now = time.time()
             found = process(pid)
-            self._check(found, pid, sig, status, owners)
+            self._check(found, pid, sig, status, owners, now)
             assert found is not None
             yield Server(found, handle, self.name)
         finally:
@@ -151,6 +152,7 @@ class PidFile:
         sig: Optional[signal.Signals],
         status: os.stat_result,
         owners: set[int],
+        now: float,
     ) -> None:
         if found is None:
             raise Unfit(f"{self.name}: no process {pid} that anything could be learned of")
@@ -164,7 +166,7 @@ class PidFile:
                 f"{self.name}: it belongs to user {min(strangers)}, who is neither root, nor we, nor the user of {found}"
             )
         pair = None if found.started is None else (pid, found.started, status.st_mtime_ns, status.st_ino)
-        if found.age + _SLACK < time.time() - status.st_mtime and (pair is None or pair != self._known):
+        if found.age + _SLACK < now - status.st_mtime and (pair is None or pair != self._known):
             raise Unfit(
                 f"{self.name}: {found} was started after it was written, so its number is another process's by now; "
                 f"if it is the server: touch {self.name}"

@@ -29,7 +29,7 @@ STAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stage.py")
 
 _MACHINERY = (f'  File "{os.path.join(os.path.dirname(STAGE), "")}', '  File "<frozen importlib')
 # The other side tells by itself where it hangs. It cannot while code in C keeps the interpreter's lock.
-_GRACE = 0.5
+_GRACE = 2.0
 _TAIL = 8192
 _FRAME = re.compile(r'^ +File "([^"<]+)", line (\d+)', re.MULTILINE)
 _TAIL_LINES = 12

@@ -21,6 +21,7 @@ import pytest
 from edits import LONG_AGO, PACKAGE_ROOT, date, python, save
 from harness import wait_until
 
+from wsgi_reload_hooks import running
 from wsgi_reload_hooks.cli import main
 from wsgi_reload_hooks.console import Failure
 from wsgi_reload_hooks.diagnosis import diagnose
@@ -739,11 +740,15 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as control:
 
 
 @on_linux
-def test_who_has_the_hooks(tmp_path: Path, start: Callable[..., int]) -> None:
-    """The socket that the command line reaches it by tells that the hooks run in a server; else nobody knows."""
+def test_who_has_the_hooks(start: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket that the command line reaches it by tells that the hooks run in a server; without one nobody knows at
+    first, and then they do not."""
     bare = start("sleep", "600")
     wait_until(lambda: words_of(bare).startswith(b"sleep"), "sleep runs")
     assert hooks_run(bare) is None
+    with monkeypatch.context() as later:
+        later.setattr(running, "_STARTS_WITHIN", 0.0)
+        assert hooks_run(bare) is False
     # A short name: those of sockets are.
     with tempfile.TemporaryDirectory(prefix="wrh-") as folder:
         for kind in ("gunicorn", "uwsgi"):

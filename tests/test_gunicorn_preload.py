@@ -29,6 +29,8 @@ from harness import (
     wait_until,
 )
 
+from wsgi_reload_hooks.running import hooks_run
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs what only Linux does with orphans")
 
 PRELOAD = {"WSGI_RELOAD_STEP": "0.02"}
@@ -1000,13 +1002,14 @@ class Contained(Gunicorn):
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root can make a namespace")
 def test_as_the_first_process_of_a_container(project: Project) -> None:
-    """As pid 1: saves are served, nothing is left, no zombie either."""
+    """As pid 1: saves are served, nothing is left, no zombie either; from outside, the hooks are seen to run."""
     with Contained(project, "--preload") as server:
         server.wait_ready()
         outside = server.pid
         server.adopt(wait_until(lambda: next(iter(processes.children(outside)), 0), "the first process"))
         server.wait_for_workers(2)
         a_save_is_served(server, project)
+        assert hooks_run(server.pid)
         wait_until(lambda: zombies(server.pid) == [], "no zombie")
         os.kill(server.pid, signal.SIGTERM)
         assert server.exit_status() == 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 from harness import HAVE_UWSGI, IS_PYUWSGI, Project, Uwsgi, patterns, wait_until
 
+from wsgi_reload_hooks import running
 from wsgi_reload_hooks.cli import main
 from wsgi_reload_hooks.running import from_pid
 from wsgi_reload_hooks.uwsgi_options import read
@@ -68,6 +69,18 @@ def test_what_is_wrong_with_a_server(name: str, project: Project, doctor: Doctor
             for each in found:
                 if each["id"] in ("lazy-apps", "one-worker", "apart", "another-reloader"):
                     server.wait_log(patterns.OURS + each["trap"].partition(":")[0])
+
+
+def test_hooks_that_did_not_load(project: Project, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uWSGI goes on without what it cannot import."""
+    project.save("other/wsgi_reload_hooks.py", "raise ImportError('not this one')\n")
+    environment = {"PYTHONPATH": str(project.root / "other")}
+    with Uwsgi(project, "--listen=200", workers=2, environment=environment) as server:
+        server.wait_log("ImportError: not this one", 2)
+        server.wait_log(LOADED, 2)
+        assert "hooks-missing" not in ids(doctor(str(server.pid)))
+        monkeypatch.setattr(running, "_STARTS_WITHIN", 0.0)
+        assert ids(doctor(str(server.pid))) == ["hooks-missing", *BOUND]
 
 
 def test_a_configuration_and_its_folder(project: Project, doctor: Doctor) -> None:

@@ -60,8 +60,9 @@ def _hooks(setup: Setup, settings: Settings, fix: str) -> Iterator[Finding]:
         yield Finding(
             "hooks-missing",
             setup.place,
-            "the configuration loads the hooks, but they do not run in the server: saves are not served",
-            "restart it, and read the first lines of its log",
+            "the configuration loads the hooks, but they cannot be reached in the server: if they do not run there, saves "
+            "are not served",
+            "look for `reload hooks` and for an ImportError in its log, and restart it",
         )
 
 

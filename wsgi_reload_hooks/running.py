@@ -9,6 +9,7 @@ import shlex
 import sys
 from typing import Optional
 
+from . import pidfile
 from .console import Failure
 from .files import printable
 from .invocation import command
@@ -18,6 +19,7 @@ _PARENTS_AT_MOST = 100
 _RENAMED = re.compile(r"(gunicorn: |uWSGI )")
 _FILES = re.compile(rb"^Max open files +(\d+)", re.MULTILINE)
 _ENDLESS = 1 << 62
+_STARTS_WITHIN = 30.0
 _CONTROL = re.compile(r"/wsgi-reload-hooks[^/\n]*/(?:gunicorn|uwsgi)-(\d+)-[^/\n]*/control$", re.MULTILINE)
 
 
@@ -62,14 +64,21 @@ def from_pid(pid: int) -> Setup:
 def hooks_run(pid: int) -> Optional[bool]:
     """Whether these hooks run in the server whose arbiter or master is *pid*; None where nothing tells.
 
-    What tells is the socket that the command line reaches it by; where it can have none, nothing does.
+    What tells is the socket that the command line reaches it by; that of a server that starts may be still to come.
     """
     try:
         with open(f"/proc/{pid}/net/unix", errors="replace") as file:
-            found = [int(each) for each in _CONTROL.findall(file.read())]
+            found = {int(each) for each in _CONTROL.findall(file.read())}
+        # In a container it knows itself by another number.
+        own = next(
+            (each.split()[1:] for each in _contents(pid, "status").splitlines() if each.startswith(b"NSpid:")), []
+        )
     except OSError:
         return None
-    return True if pid in found else None
+    if not found.isdisjoint({pid, *map(int, own)}):
+        return True
+    known = pidfile.process(pid)
+    return False if known is not None and known.age > _STARTS_WITHIN else None
 
 
 def _setup(process: Process) -> Setup:

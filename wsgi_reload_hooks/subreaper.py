@@ -54,6 +54,9 @@ def forget_files() -> None:
     """Keep no page of a file that this process only reads, as long as it waits: what it needs again comes back from the
     system's cache. Children that are forked begin without them, too, so they would be here for nobody else.
     """
+    if len(sys._current_frames()) > 1:
+        # Another thread could put something else in such a place while we look.
+        return
     try:
         advise = ctypes.CDLL(None).madvise
         advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -68,12 +71,14 @@ def _only_read(smaps: Iterable[bytes]) -> Iterator[tuple[int, int]]:
     """Where files are mapped that were never written to: not what was relocated when they were loaded."""
     place: Optional[tuple[int, int]] = None
     for line in smaps:
-        words = line.split()
-        if not words[0].endswith(b":"):
+        name, _, value = line.partition(b":")
+        if name == b"Anonymous":
+            if place is not None and value.split()[:1] == [b"0"]:
+                yield place
+        elif not name[:1].isupper():
+            # The head of the next one: two addresses in small letters.
             found = _FILE.match(line)
             place = None if found is None else (int(found[1], 16), int(found[2], 16))
-        elif words[:2] == [b"Anonymous:", b"0"] and place is not None:
-            yield place
 
 
 def _prctl(option: int, value: Any) -> bool:

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from typing import Optional
 
 from . import pidfile
@@ -20,6 +21,7 @@ _RENAMED = re.compile(r"(gunicorn: |uWSGI )")
 _FILES = re.compile(rb"^Max open files +(\d+)", re.MULTILINE)
 _ENDLESS = 1 << 62
 _STARTS_WITHIN = 30.0
+_HANDED_OVER_WITHIN = 2.0
 _CONTROL = re.compile(r"/wsgi-reload-hooks[^/\n]*/(?:gunicorn|uwsgi)-(\d+)-[^/\n]*/control$", re.MULTILINE)
 
 
@@ -53,6 +55,11 @@ def from_pid(pid: int) -> Setup:
     if not os.path.isdir(process.folder):
         raise Failure(f"process {process.pid} works in a folder that has been deleted: start it anew")
     runs = hooks_run(process.pid)
+    until = time.monotonic() + _HANDED_OVER_WITHIN
+    while runs is False and time.monotonic() < until:
+        # In a reload of uWSGI there is none for a moment.
+        time.sleep(0.1)
+        runs = hooks_run(process.pid)
     if os.geteuid() == 0 and process.uid != 0:
         os.setgroups(process.groups)
         os.setgid(process.gid)

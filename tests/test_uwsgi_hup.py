@@ -8,6 +8,7 @@ import pytest
 from edits import save
 from harness import HAVE_UWSGI, Hup, Project, Uwsgi, holds, patterns, wait_until
 from harness.base import python_path
+from harness.waiting import quietly
 
 pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 
@@ -32,16 +33,18 @@ def test_good_and_bad_saves(project: Project) -> None:
         assert watcher.count(patterns.REFUSED) == 1
 
 
-def test_many_saves(project: Project) -> None:
-    """uWSGI executes itself anew for each: a HUP while it does would be its end, so it has to wait."""
+@pytest.mark.parametrize("router", [False, True], ids=["no router", "router"])
+def test_many_saves(router: bool, project: Project) -> None:
+    """uWSGI executes itself anew for each: a HUP while it does would be its end, so it has to wait; not for a router."""
     with (
-        Uwsgi(project, "--pidfile", "uwsgi.pid", workers=2, lazy=False, hooks=False) as server,
+        Uwsgi(project, "--pidfile", "uwsgi.pid", workers=2, lazy=False, hooks=False, router=router) as server,
         Hup(project, "uwsgi.pid", environment={"WSGI_RELOAD_STEP": "0.001"}) as watcher,
     ):
         for count in range(1, 5):
             project.release()
             watcher.wait_sent(count)
-        server.wait_for_version(project.version)
+        # Where there is a router, nobody listens for a moment.
+        wait_until(lambda: quietly(server.version) == project.version, "the last one is served")
         assert not server.exited()
 
 

@@ -29,7 +29,7 @@ _ENDS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL
 _PARENTS_AT_MOST = 100
 _PS_AT_MOST = 5.0
 # So young, one that ignores a signal may be just starting; later it does so for good.
-_STARTS_WITHIN = 10.0
+_STARTS_WITHIN = 30.0
 _PS = re.compile(r"(\S+)\s+(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)\s+(\d+)\s+(\d+)\s+(.*)")
 _WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 
@@ -92,8 +92,6 @@ class PidFile:
         self._path = os.path.abspath(path)
         # A process and a file that belonged together: a clock that is set makes them no strangers.
         self._known: Optional[tuple[object, ...]] = None
-        # So many of the server's processes ignored the signal when all was well.
-        self._deaf = 0
 
     @contextlib.contextmanager
     def server(self, sig: Optional[signal.Signals] = None) -> Iterator[Server]:
@@ -174,20 +172,21 @@ class PidFile:
         self._known = pair
         if sig is not None:
             _check_heeds(found, sig, self.name)
-            self._check_children(found, sig)
-
-    def _check_children(self, found: Process, sig: signal.Signals) -> None:
-        """A worker of uWSGI ignores HUP while it starts. A master that is told to reload then waits for it for a minute."""
-        deaf = [child for child in _children(found.pid) if child.name == found.name and child.ignores >> (sig - 1) & 1]
-        young = [child for child in deaf if child.age < _STARTS_WITHIN]
-        if young and len(deaf) > self._deaf:
-            raise Unfit(f"{self.name}: {young[0]} of {found} ignores {sig.name} now, as who starts does", passing=True)
-        self._deaf = len(deaf)
+            _check_children(found, sig, self.name)
 
 
 def _check_heeds(found: Process, sig: signal.Signals, name: str) -> None:
     if sig not in _ENDS and found.heeds is not None and not found.heeds >> (sig - 1) & 1:
         raise Unfit(f"{name}: {found} does not catch {sig.name} now, and could end by it", passing=True)
+
+
+def _check_children(found: Process, sig: signal.Signals, name: str) -> None:
+    """A worker of uWSGI ignores HUP while it starts. A master that is told to reload then waits for it for a minute."""
+    for child in _children(found.pid):
+        # Its router does so for good, and catches what is to end it, as all do that have begun.
+        starts = child.ignores >> (sig - 1) & 1 and not (child.heeds or 0) >> (signal.SIGTERM - 1) & 1
+        if starts and child.name == found.name and child.age < _STARTS_WITHIN:
+            raise Unfit(f"{name}: {child} of {found} ignores {sig.name} now, as who starts does", passing=True)
 
 
 def process(pid: int) -> Optional[Process]:

@@ -28,6 +28,7 @@ from harness import (
     project_for,
     wait_until,
 )
+from harness.waiting import the_only
 
 from wsgi_reload_hooks.running import hooks_run
 
@@ -91,12 +92,7 @@ def zygotes(server: Gunicorn) -> list[int]:
 
 def the_zygote(server: Gunicorn) -> int:
     """The one that is kept."""
-
-    def found() -> int:
-        pids = zygotes(server)
-        return pids[0] if len(pids) == 1 else 0
-
-    return wait_until(found, lambda: f"one zygote; there are {zygotes(server)}")
+    return the_only(lambda: zygotes(server), "zygote")
 
 
 def loading(server: Gunicorn, kept: int) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from . import processes
 from .base import Server
 from .project import Project
-from .waiting import LIMIT, wait_until
+from .waiting import LIMIT, the_only, wait_until
 
 OURS = "reload hooks: "
 WATCHING = OURS + r"watching (?P<files>\d+) files? "
@@ -101,14 +101,7 @@ class Script(Server):
 
     def program(self) -> int:
         """The one process of a program that has one. For a moment, what becomes another one looks like us."""
-        found: list[int] = []
-
-        def one() -> bool:
-            found[:] = self.programs()
-            return len(found) == 1
-
-        wait_until(one, lambda: f"there is one process of the program; there are {found}")
-        return found[0]
+        return the_only(self.programs, "process of the program")
 
     def remember(self) -> list[int]:
         """All living processes of it, those included that do not have the mark: whoever is alive later was left behind."""

@@ -16,7 +16,7 @@ from . import patterns, processes
 from .base import Server
 from .load import Load
 from .project import Project
-from .waiting import LIMIT, wait_until
+from .waiting import LIMIT, the_only, wait_until
 
 HAVE_WAITRESS = importlib.util.find_spec("waitress") is not None
 WAITRESS = pytest.param("waitress", marks=pytest.mark.skipif(not HAVE_WAITRESS, reason="waitress is not installed"))
@@ -85,14 +85,7 @@ class Serve(Server):
 
     def program(self) -> int:
         """The one that serves, when there is no other any more."""
-        found: list[int] = []
-
-        def one() -> bool:
-            found[:] = self.programs()
-            return len(found) == 1
-
-        wait_until(one, lambda: f"one program; there are {found}")
-        return found[0]
+        return the_only(self.programs, "program")
 
     def connect(self) -> socket.socket:
         """A connection that says nothing yet."""

@@ -23,6 +23,16 @@ def wait_until(condition: Callable[[], T | None], what: str | Callable[[], str],
         time.sleep(PAUSE)
 
 
+def the_only(find: Callable[[], list[T]], what: str) -> T:
+    """The one that is found, as soon as there are no others."""
+
+    def alone() -> list[T]:
+        found = find()
+        return found if len(found) == 1 else []
+
+    return wait_until(alone, lambda: f"one {what}; there are {find()}")[0]
+
+
 def holds(condition: Callable[[], bool], what: str, seconds: float = 1.0) -> None:
     """Ask all the time, once at least, and fail at the first no."""
     end = time.monotonic() + seconds

@@ -118,7 +118,7 @@ def test_asked_twice_is_one_question(runtime: Path, tmp_path: Path) -> None:
         only().ask({"do": "reload"}, within=3.3)
     messages = control.receive()
     # Four times, or fewer where this process stood still.
-    assert len(messages) >= 2
+    assert 2 <= len(messages) <= 4
     desk.take(messages)
     desk.step()
     assert clerk.orders == 1 and reloader.request == "wsgi-reload"
@@ -322,6 +322,7 @@ def test_a_path_that_is_too_long(runtime: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     with pytest.raises(OSError, match="too long for a socket: set XDG_RUNTIME_DIR or TMPDIR to a shorter one"):
         Control("gunicorn", os.getpid())
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

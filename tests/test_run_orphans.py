@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -113,6 +114,35 @@ def test_nothing_outlives_the_supervisor(tmp_path: Path, sig: signal.Signals) ->
         ]
     for life in lives:
         life.result()
+
+
+def test_the_private_folder_is_there_only_while_signals_are_caught() -> None:
+    """Else a signal in the first moment, or in the last, would leave it behind."""
+    code = """
+        import signal, sys
+        from wsgi_reload_hooks import cli, control, private
+        caught = []
+        def note(name):
+            real = getattr(control, name)
+            def noting(*given):
+                caught.append((name, signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL))
+                return real(*given)
+            setattr(control, name, noting)
+        note("make_home")
+        note("remove_home")
+        try:
+            cli.main(["run", "true"])
+        finally:
+            print(caught)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    # A short name: those of sockets are.
+    with tempfile.TemporaryDirectory(prefix="wrh-") as folder:
+        environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT), "TMPDIR": folder, "XDG_RUNTIME_DIR": ""}
+        done = subprocess.run(
+            command, env=environment, cwd=folder, check=False, capture_output=True, text=True, timeout=30
+        )
+    assert done.stdout == "[('make_home', True), ('remove_home', True)]\n", done
 
 
 def test_the_guard_is_not_needed_to_end(tmp_path: Path) -> None:

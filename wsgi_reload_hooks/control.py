@@ -39,7 +39,11 @@ class Control:
 
     def __init__(self, kind: str, pid: int) -> None:
         self._home = make_home(kind, pid)
-        self._socket = _bound(os.path.join(self._home.path, _SOCKET))
+        try:
+            self._socket = _bound(os.path.join(self._home.path, _SOCKET))
+        except OSError:
+            remove_home(self._home)
+            raise
         self._mark = self._found()
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import signal
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _is_about_load(item: pytest.Function) -> bool:
+    source = inspect.getsource(item.function)
     if item.path.name.startswith("test_uwsgi"):
-        # The others only count failures.
-        return item.path.name in ("test_uwsgi_good_saves.py", "test_uwsgi_storm.py")
-    return "server.load(" in inspect.getsource(item.function)
+        # The others only count failures, but for those that time something.
+        return item.path.name in ("test_uwsgi_good_saves.py", "test_uwsgi_storm.py") or "statistics." in source
+    return "server.load(" in source
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say once more what failed, below the log of the server: who sees only the end of a long output sees this."""
+    report = yield
+    if report.failed and call.excinfo is not None:
+        report.sections.append((f"What failed in {item.name}", call.excinfo.exconly()))
+    return report
 
 
 @pytest.fixture

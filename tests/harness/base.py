@@ -169,7 +169,7 @@ class Server:
 
     def _give_up(self) -> None:
         self.kill()
-        print(f"--- log of {' '.join(self._command)}\n{self.log[-20000:]}\n---")
+        print(f"--- log of {' '.join(self._command)}\n{patterns.without_requests(self.log)[-20000:]}\n---")
         self._remove()
 
     def _remove(self) -> None:

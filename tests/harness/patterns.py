@@ -36,6 +36,8 @@ SERVING = OURS + r"serving (?P<app>\S+) at http://(?:127\.0\.0\.1|\[::1\]):(?P<p
 SERVE_RELOADED = OURS + r"reloaded in (?P<seconds>[\d.]+) s: (?P<what>.*)"
 ENDED = OURS + r"the program ended \((?P<how>.*)\): (?P<then>.*)"
 
+_UWSGI_ANSWERS = re.compile(r"(?:^\[pid: \d+\|.* \(HTTP/1\.\d 200\) .*\n)+", re.MULTILINE)
+
 
 def reloaded(what: str) -> str:
     """The line of a reload whose list of causes matches `what`."""
@@ -55,3 +57,8 @@ def configuration_refused(why: str) -> str:
 def find(pattern: str, text: str) -> list[re.Match[str]]:
     """Every match, a line at a time."""
     return list(re.finditer(pattern, text))
+
+
+def without_requests(log: str) -> str:
+    """The log for a reader: of uWSGI's lines about requests that went well, only how many."""
+    return _UWSGI_ANSWERS.sub(lambda lines: f"[{lines[0].count(chr(10))} requests answered]\n", log)

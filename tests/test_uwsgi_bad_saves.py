@@ -87,7 +87,7 @@ def test_each_breakage_and_its_repair_under_load(set_up: str, tmp_path: Path) ->
                 server.wait_log(patterns.RELOADED, number)
         assert load.failed == []
         assert "broken" not in load.versions(0.0)
-        assert statistics.median(delays.values()) <= 2 * IMPORT_SECONDS + 1.0, delays
+        assert statistics.median_low(delays.values()) <= 2 * IMPORT_SECONDS + 1.0, delays
         server.wait_for_workers(4)
 
 

@@ -5,10 +5,12 @@ A case is skipped where its package is not installed.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import struct
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,13 +30,17 @@ def answer(start_response, *values):
 
 
 class Case(NamedTuple):
-    """*files*: those with `~` are saved anew, with another value in its place; the answer is all of their values."""
+    """*files*: those with `~` are saved anew, with another value in its place; the answer is all of their values.
+
+    *peer*: a program that the application calls, its argument is `PEER` of the environment.
+    """
 
     package: str
     files: Mapping[str, str]
     worker_class: str = "gthread"
     environment: Mapping[str, str] = {}
     configuration: str = ""
+    peer: str = ""
 
 
 PLAIN = {"part.py": "VALUE = '~'\n", "deep/__init__.py": "INIT = '~'\n", "deep/inside.py": "VALUE = '~'\n"}
@@ -189,9 +195,28 @@ CASES = {
         "grpc",
         {
             **PLAIN,
-            "part.py": "import grpc\nchannel = grpc.insecure_channel('127.0.0.1:1')\nVALUE = '~'\n",
-            "app.py": VALUES + ANSWER + f"def app(environ, start_response):\n    return {LAST}\n",
+            "part.py": "import os, grpc\nchannel = grpc.insecure_channel('unix:' + os.environ['PEER'])\n"
+            "call = channel.unary_unary('/any/thing')\n"
+            # The same channel before the fork and after it.
+            "assert call(b'hello', timeout=20, wait_for_ready=True) == b'hello'\nVALUE = '~'\n",
+            "app.py": VALUES
+            + ANSWER
+            + "def app(environ, start_response):\n"
+            + "    assert part.call(b'hello', timeout=20) == b'hello'\n"
+            + f"    return {LAST}\n",
         },
+        environment={"PEER": "{folder}/peer"},
+        peer="""
+import sys, grpc
+from concurrent import futures
+class Echo(grpc.GenericRpcHandler):
+    def service(self, details):
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[Echo()])
+server.add_insecure_port("unix:" + sys.argv[1])
+server.start()
+server.wait_for_termination()
+""",
     ),
 }
 
@@ -245,6 +270,22 @@ class Shop:
         self.save(name)
 
 
+@contextlib.contextmanager
+def surroundings(case: Case, folder: Path) -> Iterator[dict[str, str]]:
+    """What is there while the case is tried: its folder, its peer; the environment that tells of them."""
+    folder.mkdir()
+    environment = {key: value.format(folder=folder) for key, value in case.environment.items()}
+    if not case.peer:
+        yield environment
+        return
+    peer = subprocess.Popen([sys.executable, "-c", case.peer, environment["PEER"]])
+    try:
+        yield environment
+    finally:
+        peer.kill()
+        peer.wait()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_each_kind_of_module_is_saved_three_times(name: str, tmp_path: Path) -> None:
     """Under load: no request fails, and after each save all workers answer with the new value."""
@@ -253,14 +294,14 @@ def test_each_kind_of_module_is_saved_three_times(name: str, tmp_path: Path) -> 
         pytest.skip(f"{case.package} is not installed")
     project = Project(tmp_path / "project")
     shop = Shop(project, case)
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    environment = {key: value.format(folder=folder) for key, value in case.environment.items()}
     project.save("conf.py", "import wsgi_reload_hooks.gunicorn_conf\npreload_app = True\n" + case.configuration)
     file = project.root / "conf.py"
-    with Gunicorn(
-        project, configuration=file, worker_class=case.worker_class, workers=3, environment=environment
-    ) as server:
+    with (
+        surroundings(case, tmp_path / "notes") as environment,
+        Gunicorn(
+            project, configuration=file, worker_class=case.worker_class, workers=3, environment=environment
+        ) as server,
+    ):
         server.wait_for_workers(3)
         reloads = 0
         with server.load(clients=4) as load:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from harness import Gunicorn, Project, holds, patterns, processes, wait_until
-from test_gunicorn_preload_packages import CASES, SAVES, Case, Shop
+from test_gunicorn_preload_packages import CASES, SAVES, Case, Shop, surroundings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs what only Linux does with orphans")
 
@@ -106,7 +106,6 @@ def save(server: Gunicorn, project: Project, *, warm: bool = True, top: str = ""
 
 # -- the packages -----------------------------------------------------------------------------------------------------
 
-CHANNEL = CASES["grpc"]
 WARM = {
     "django": ("django.core.wsgi", CASES["django"]),
     "flask": ("flask", CASES["flask"]),
@@ -116,7 +115,7 @@ WARM = {
     "gevent": ("gevent", CASES["gevent"]),
     "pandas": ("numpy,pandas", CASES["pandas"]),
     "numpy": ("numpy", CASES["numpy"]),
-    "grpc": ("grpc", CHANNEL),
+    "grpc": ("grpc", CASES["grpc"]),
     # A thread that first-party code starts at import, beside a package that stays.
     "logging": (
         "grpc",
@@ -133,17 +132,17 @@ def test_each_kind_of_module_is_saved_three_times(name: str, tmp_path: Path) -> 
         pytest.skip(f"{case.package} is not installed")
     project = Project(tmp_path / "project")
     shop = Shop(project, case)
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    environment = {key: value.format(folder=folder) for key, value in case.environment.items()}
     project.save("conf.py", "import wsgi_reload_hooks.gunicorn_conf\npreload_app = True\n" + case.configuration)
-    with Gunicorn(
-        project,
-        configuration=project.root / "conf.py",
-        worker_class=case.worker_class,
-        workers=3,
-        environment={"WSGI_RELOAD_WARM": names, **environment},
-    ) as server:
+    with (
+        surroundings(case, tmp_path / "notes") as environment,
+        Gunicorn(
+            project,
+            configuration=project.root / "conf.py",
+            worker_class=case.worker_class,
+            workers=3,
+            environment={"WSGI_RELOAD_WARM": names, **environment},
+        ) as server,
+    ):
         server.wait_for_workers(3)
         # Its worker class has gunicorn import it.
         loaded = name == "gevent"

@@ -121,11 +121,11 @@ def test_preloaded_deaths_under_load(project: Project) -> None:
 
 
 @pytest.mark.counts
-@each(("gthread",))
+@each()
 def test_preloaded_two_hundred_saves(worker_class: str, tmp_path: Path) -> None:
     """200 saves at random times, broken ones and signals among them: the last good code wins, nothing is left or grows."""
     chance = random.Random(f"preload {worker_class}")
-    project = Project(tmp_path / "project", import_seconds=0.02)
+    project = project_for(worker_class, tmp_path / "project", import_seconds=0.02)
     project.release()
     with Gunicorn(project, "--preload", worker_class=worker_class) as server:
         with server.load(clients=8) as load:

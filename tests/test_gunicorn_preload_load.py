@@ -67,7 +67,7 @@ def test_preloaded_saves_under_load(worker_class: str, tmp_path: Path) -> None:
             began = time.monotonic()
             for number in range(1, 4):
                 saved = project.release(top=work)
-                delays.append(load.wait_for(project.version) - saved)
+                delays.append(load.seconds(saved, load.wait_for(project.version)))
                 load.wait_for_only(project.version)
                 server.wait_for_log(patterns.RELOADED, number)
         assert load.failed == []

@@ -82,7 +82,7 @@ def test_each_breakage_and_its_repair_under_load(set_up: str, tmp_path: Path) ->
                 assert set(server.workers()) == workers, breakage.name
                 breakage.repair(project)
                 saved = project.release()
-                delays[breakage.name] = load.wait_for(project.version) - saved
+                delays[breakage.name] = load.seconds(saved, load.wait_for(project.version))
                 load.wait_for_only(project.version)
                 server.wait_log(patterns.RELOADED, number)
         assert load.failed == []

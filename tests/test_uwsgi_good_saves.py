@@ -6,10 +6,10 @@ import statistics
 import time
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from harness import HAVE_UWSGI, Project, Uwsgi, patterns, wait_until
-from harness.uwsgi import longest_gap
 
 pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 
@@ -25,26 +25,36 @@ def forgotten(over: float) -> bool:
     return time.time() > over
 
 
-def saves_under_load(server: Uwsgi, project: Project, saves: int = SAVES) -> tuple[list[float], list[float]]:
-    """Save so many times, each until all of it is over: the longest gap and the time to the new code, of each."""
-    gaps, delays, counted = [], [], 0.0
+class Times(NamedTuple):
+    """Of each save: the longest gap, the time to the first new answer, and to the last new worker."""
+
+    gaps: list[float]
+    delays: list[float]
+    rolls: list[float]
+
+
+def saves_under_load(server: Uwsgi, project: Project, saves: int = SAVES) -> Times:
+    """Save so many times, each until all of it is over."""
+    times, counted = Times([], [], []), 0.0
     with server.load() as load:
         for number in range(1, saves + 1):
             # A roll that follows another at once is paced: uWSGI counts respawns by the seconds of the clock.
             wait_until(partial(forgotten, counted), "uWSGI has forgotten the respawns before")
             before = set(server.workers())
             saved = project.release()
-            delays.append(load.wait_for(project.version) - saved)
-            load.wait_for_only(project.version)
+            times.delays.append(load.seconds(saved, load.wait_for(project.version)))
             server.wait_log(patterns.RELOADED, number)
+            rolled = time.monotonic()
+            load.wait_for_only(project.version)
             counted = int(time.time()) + _COUNTED
             load.run(20)
-            gaps.append(longest_gap(load, saved))
+            times.gaps.append(load.longest_gap(saved))
+            times.rolls.append(load.seconds(saved, rolled))
             assert not before & set(server.workers())
     assert load.failed == []
     assert server.count(patterns.RELOADED) == saves
     assert server.count(patterns.REFUSED) == 0
-    return gaps, delays
+    return times
 
 
 def assert_mostly(times: list[float], limit: float) -> None:
@@ -61,11 +71,10 @@ def test_lazy_workers_roll_without_a_gap(router: bool, tmp_path: Path) -> None:
     project.release()
     with Uwsgi(project, router=router) as server:
         server.wait_log(patterns.WATCHING)
-        gaps, delays = saves_under_load(server, project)
-        assert_mostly(gaps, 0.15)
-        assert_mostly(delays, 2 * IMPORT_SECONDS + 0.6)
-        rolls = [float(found["seconds"]) for found in patterns.find(patterns.RELOADED, server.log)]
-        assert_mostly(rolls, 4 * IMPORT_SECONDS + 1.0)
+        times = saves_under_load(server, project)
+        assert_mostly(times.gaps, 0.15)
+        assert_mostly(times.delays, 2 * IMPORT_SECONDS + 0.6)
+        assert_mostly(times.rolls, 4 * IMPORT_SECONDS + 1.0)
         assert server.execs() == 0
         server.wait_for_workers(4)
 
@@ -76,8 +85,8 @@ def test_a_lone_lazy_worker_stalls_for_its_import_only(tmp_path: Path) -> None:
     project.release()
     with Uwsgi(project, workers=1) as server:
         server.wait_log(patterns.WATCHING)
-        gaps, _ = saves_under_load(server, project)
-        assert_mostly(gaps, IMPORT_SECONDS + 0.3)
+        times = saves_under_load(server, project)
+        assert_mostly(times.gaps, IMPORT_SECONDS + 0.3)
         assert server.execs() == 0
 
 
@@ -87,8 +96,8 @@ def test_without_lazy_apps_all_is_executed_anew(tmp_path: Path) -> None:
     project.release()
     with Uwsgi(project, lazy=False) as server:
         server.wait_log(patterns.WATCHING)
-        gaps, _ = saves_under_load(server, project)
-        assert_mostly(gaps, IMPORT_SECONDS + 0.5)
+        times = saves_under_load(server, project)
+        assert_mostly(times.gaps, IMPORT_SECONDS + 0.5)
         assert server.execs() == SAVES
         server.wait_for_workers(4)
 

@@ -37,6 +37,7 @@ class Load:
     def __init__(self, port: int, *, keep_alive: bool, clients: int = 16, pause: float = 0.0) -> None:
         self.clients = clients
         self._answers: list[Answer] = []
+        self._standstills: list[tuple[float, float]] = []
         self._half_a_line = b""
         self._file: IO[bytes] = tempfile.NamedTemporaryFile(prefix="load-")  # noqa: SIM115
         self._command = [sys.executable, str(CLIENT), str(port), str(clients), "keep" if keep_alive else "close"]
@@ -79,7 +80,11 @@ class Load:
             return self._answers
         data = self._half_a_line + self._file.read()
         *lines, self._half_a_line = data.split(b"\n")
-        self._answers.extend(Answer(*json.loads(line)) for line in lines)
+        for record in map(json.loads, lines):
+            if len(record) == 2:
+                self._standstills.append((record[0], record[1]))
+            else:
+                self._answers.append(Answer(*record))
         return self._answers
 
     @property
@@ -91,8 +96,23 @@ class Load:
         return max(answer.duration for answer in self.answers if since <= answer.start < until)
 
     def longest_after(self, times: Sequence[float]) -> list[float]:
-        """The longest of the requests that began between each of these times and the next; the last has no end."""
-        return [self.longest(since, until) for since, until in zip(times, [*times[1:], float("inf")])]
+        """The longest of the requests that began between each of these times and the next; the last has no end.
+
+        Counted as `seconds` does.
+        """
+        return [self._longest_wait(since, until) for since, until in zip(times, [*times[1:], float("inf")])]
+
+    def _longest_wait(self, since: float, until: float = float("inf")) -> float:
+        return max(self.seconds(answer.start, answer.end) for answer in self.answers if since <= answer.start < until)
+
+    def longest_gap(self, since: float) -> float:
+        """The longest time in which nobody at all was answered; counted as `seconds` does."""
+        ends = sorted(answer.end for answer in self.answers if answer.end >= since)
+        return max(self.seconds(before, after) for before, after in zip([since, *ends], ends))
+
+    def seconds(self, since: float, until: float) -> float:
+        """From one time to another, but for those in which the machine stood still: the clients did not run either."""
+        return until - since - sum(max(0.0, min(until, end) - max(since, start)) for start, end in self._standstills)
 
     def first(self, version: str) -> float:
         """When a client held the first answer of that version."""
@@ -116,10 +136,10 @@ class Load:
         wait_until(lambda: len(self.answers) >= goal, f"{count} more answers")
 
     def measure(self, seconds: float) -> float:
-        """The longest request while nothing else happens for so long."""
+        """The longest request while nothing else happens for so long; counted as `seconds` does."""
         began = time.monotonic()
         wait_until(lambda: self.answers[-1].start > began + seconds, "answers go on", seconds + LIMIT)
-        return self.longest(began)
+        return self._longest_wait(began)
 
     def wait_for(self, version: str, limit: float = LIMIT) -> float:
         """When the first answer of that version came."""
@@ -147,6 +167,8 @@ class Load:
         if not answers:
             return "load: no answer at all"
         text = f"load: {len(answers)} requests, {len(self.failed)} failed, longest {self.longest():.3f} s"
+        if self._standstills:
+            text += f"; the machine stood still for {[round(end - start, 3) for start, end in self._standstills]} s"
         first = answers[0].start
         for answer in self.failed[:10]:
             text += f"\n  at {answer.start - first:.3f} s after {answer.duration:.3f} s: {answer.error}"

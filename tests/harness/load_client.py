@@ -4,7 +4,8 @@ Every client sends the next request when the answer is there. With `keep` a conn
 again until the server announces `Connection: close`; an unannounced end is a failure, as it is
 for a proxy that cannot know whether its request was done.
 One JSON list a line: start, duration, version, pid, error ("" when all is well). The clock is the
-machine's monotonic one, so another process can compare. The loop ends when stdin does.
+machine's monotonic one, so another process can compare. A list of two, start and end, says when this
+process itself did not run. The loop ends when stdin does.
 Who failed asks again at once, and gives up when a thousand have; or, with a pause, after that, for ever.
 """
 
@@ -19,6 +20,9 @@ import sys
 import time
 
 PATIENCE = 30.0
+# Who sleeps for no more than TICK, and comes back LATE, was not let run: a few answers take a thousandth of that.
+TICK = 0.05
+LATE = 0.1
 GRACE = 10.0
 
 
@@ -148,11 +152,17 @@ def main(port: int, clients: int, keep: bool, output: str, pause: float) -> None
         client.start()
     stopped: float | None = None
     failures = 0
+    sleep, awake = pause or TICK, time.monotonic()
     while any(client.busy or client.rests_until is not None for client in everyone):
         lines = []
         for client in everyone:
             client.start_rested()
-        for key, events in selector.select(pause or 0.5):
+        happened = selector.select(sleep)
+        now = time.monotonic()
+        if now - awake > sleep + LATE:
+            lines.append(json.dumps([awake + sleep, now]).encode() + b"\n")
+        awake = now
+        for key, events in happened:
             if key.data is None:
                 stopped = time.monotonic()
                 selector.unregister(sys.stdin)

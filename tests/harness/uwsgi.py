@@ -32,12 +32,6 @@ PROGRAM = _find_program()
 HAVE_UWSGI = UWSGI is not None and PROGRAM.exists()
 
 
-def longest_gap(load: Load, since: float) -> float:
-    """The longest time in which nobody at all was answered."""
-    ends = sorted(answer.end for answer in load.answers if answer.end >= since)
-    return max(after - before for before, after in zip([since, *ends], ends))
-
-
 class Uwsgi(Server):
     """`uwsgi ... --module app:app` in the project's folder, until the block ends.
 

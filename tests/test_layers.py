@@ -87,6 +87,7 @@ GUNICORN = {
     "interview": 7,
 }
 UWSGI = {
+    "bell": 7,
     "ledger": 7,
     "uwsgi_server": 7,
     "targets": 7,

@@ -13,8 +13,10 @@ from typing import Any, Callable, Optional
 import pytest
 
 from wsgi_reload_hooks import roll
+from wsgi_reload_hooks.bell import Bell
 from wsgi_reload_hooks.ledger import Ledger, Note
 from wsgi_reload_hooks.roll import Exchange
+from wsgi_reload_hooks.station import bell_name
 from wsgi_reload_hooks.uwsgi_server import Server, Slot
 
 SIGNAL = 254
@@ -281,6 +283,24 @@ def test_one_that_does_not_end_is_ended(option: str, simulation: list[Simulated]
     hupped = next(at for at, pid, sig in server.killed if (pid, sig) == (stuck, signal.SIGHUP))
     (killed,) = [at for at, pid, sig in server.killed if sig == signal.SIGKILL]
     assert 5.0 <= killed - hupped <= 5.5
+
+
+def test_who_has_a_bell_is_asked_and_gets_a_signal_when_that_was_in_vain(simulation: list[Simulated]) -> None:
+    """No signal while it may have heard; nobody else is asked in the meantime."""
+    server = Simulated(2, myself=0)
+    exchange, verdict = start(simulation, server)
+    first = server.crew[0]
+    # Somebody has it, and nobody comes.
+    bell = Bell(server.ledger.place(bell_name(first.number)))
+    try:
+        began, deaf = server.now, first.pid
+        assert run(server, verdict, exchange)
+    finally:
+        bell.close()
+    (asked, pid, _), (_, other, _) = server.killed
+    assert pid == deaf
+    assert 2.0 < asked - began < 2.5
+    assert other == FIRST_PID + 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

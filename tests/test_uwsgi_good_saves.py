@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -18,6 +21,27 @@ IMPORT_SECONDS = 0.5
 _COUNTED = 2.1
 # What a machine with other things to do may add to one single save.
 NOISE = 3.0
+# On its own reload uWSGI ends a worker at once that has accepted a request in that microsecond.
+LOST_BY_UWSGI = 1
+SLOW_ACCEPT = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/socket.h>
+#include <time.h>
+static int slowly(int connection) {
+    struct timespec some = {0, 20000000};
+    if (connection >= 0) nanosleep(&some, NULL);
+    return connection;
+}
+int accept(int socket, struct sockaddr *address, socklen_t *length) {
+    int (*real)(int, struct sockaddr *, socklen_t *) = dlsym(RTLD_NEXT, "accept");
+    return slowly(real(socket, address, length));
+}
+int accept4(int socket, struct sockaddr *address, socklen_t *length, int flags) {
+    int (*real)(int, struct sockaddr *, socklen_t *, int) = dlsym(RTLD_NEXT, "accept4");
+    return slowly(real(socket, address, length, flags));
+}
+"""
 
 
 def forgotten(over: float) -> bool:
@@ -33,8 +57,8 @@ class Times(NamedTuple):
     rolls: list[float]
 
 
-def saves_under_load(server: Uwsgi, project: Project, saves: int = SAVES) -> Times:
-    """Save so many times, each until all of it is over."""
+def saves_under_load(server: Uwsgi, project: Project, saves: int = SAVES, spared: int = 0) -> Times:
+    """Save so many times, each until all of it is over. No more requests fail than are *spared*."""
     times, counted = Times([], [], []), 0.0
     with server.load() as load:
         for number in range(1, saves + 1):
@@ -51,7 +75,7 @@ def saves_under_load(server: Uwsgi, project: Project, saves: int = SAVES) -> Tim
             times.gaps.append(load.longest_gap(saved))
             times.rolls.append(load.seconds(saved, rolled))
             assert not before & set(server.workers())
-    assert load.failed == []
+    assert len(load.failed) <= spared, load.summary()
     assert server.count(patterns.RELOADED) == saves
     assert server.count(patterns.REFUSED) == 0
     return times
@@ -79,6 +103,35 @@ def test_lazy_workers_roll_without_a_gap(router: bool, tmp_path: Path) -> None:
         server.wait_for_workers(4)
 
 
+@pytest.mark.counts
+@pytest.mark.versions
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="needs a compiler")
+def test_a_worker_ends_between_accepting_a_request_and_reading_it(tmp_path: Path) -> None:
+    """Also where it is there for as long as in requests, and not for some microseconds: none is lost."""
+    project = Project(tmp_path / "project", import_seconds=0.1)
+    project.release()
+    (tmp_path / "slow.c").write_text(SLOW_ACCEPT)
+    library = tmp_path / "slow.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "slow.c", "-ldl"], check=True)
+    with Uwsgi(project, environment={"LD_PRELOAD": str(library)}) as server:
+        server.wait_log(patterns.WATCHING)
+        saves_under_load(server, project)
+        assert server.count("Gracefully killing worker") == 0
+
+
+@pytest.mark.counts
+def test_workers_that_wait_for_their_turn_to_wait(tmp_path: Path) -> None:
+    """Nobody comes, and all workers but one wait for uWSGI's lock, where only SIGHUP reaches them."""
+    project = Project(tmp_path / "project", import_seconds=0.1)
+    project.release()
+    with Uwsgi(project, "--thunder-lock") as server:
+        server.wait_log(patterns.WATCHING)
+        project.release()
+        server.wait_log(patterns.RELOADED)
+        server.wait_for_version(project.version)
+        server.wait_for_workers(4)
+
+
 def test_a_lone_lazy_worker_stalls_for_its_import_only(tmp_path: Path) -> None:
     """One worker: everybody waits for its import and not a second more."""
     project = Project(tmp_path / "project", import_seconds=IMPORT_SECONDS, handler_seconds=0.005)
@@ -96,7 +149,7 @@ def test_without_lazy_apps_all_is_executed_anew(tmp_path: Path) -> None:
     project.release()
     with Uwsgi(project, lazy=False) as server:
         server.wait_log(patterns.WATCHING)
-        times = saves_under_load(server, project)
+        times = saves_under_load(server, project, spared=LOST_BY_UWSGI)
         assert_mostly(times.gaps, IMPORT_SECONDS + 0.5)
         assert server.execs() == SAVES
         server.wait_for_workers(4)

@@ -7,9 +7,10 @@ import signal
 import time
 from collections.abc import Mapping
 
+from .bell import ring
 from .ledger import Ledger, Note
 from .scanner import UNKNOWN
-from .station import understood
+from .station import bell_name, understood
 from .uwsgi_server import Server, Slot, has_ended, is_ready
 from .uwsgi_traps import APART
 
@@ -33,6 +34,8 @@ class Exchange:
         self._ledger = ledger
         self._signal = signal_number
         self._sent: dict[int, float] = {}
+        # Those of them that were asked to go, and got no signal.
+        self._asked: set[int] = set()
         # How many workers the master has forked again, how many of them in a row, and when it did last.
         self._respawns: Note = ledger.read(_RESPAWNS) or {"total": 0, "row": 1, "at": time.time()}
         self._asked_at = self._waiting_since = 0.0
@@ -96,7 +99,7 @@ class Exchange:
     # -- worker after worker -----------------------------------------------------------------------------------------
 
     def _roll(self, slots: list[Slot], behind: list[Slot], waiting: list[Slot], now: float) -> None:
-        self._end_the_endless(now)
+        self._insist(now)
         # To HUP a worker that is still loading would be its end, or worse: nobody while anybody loads.
         if any(slot.pid not in self._sent for slot in waiting):
             return
@@ -116,21 +119,23 @@ class Exchange:
             self._sent[slot.pid] = now
             under_way += 1
             serving -= 1
-            try:
-                os.kill(slot.pid, signal.SIGHUP)
-            except ProcessLookupError:
-                continue
+            # On SIGHUP uWSGI ends a worker at once that has accepted a request, and has not begun to read it.
+            if ring(self._ledger.place(bell_name(slot.number)), slot.pid):
+                self._asked.add(slot.pid)
+            else:
+                _send(slot.pid, signal.SIGHUP)
 
-    def _end_the_endless(self, now: float) -> None:
-        """What uWSGI does to a worker that does not end on a reload of its own."""
+    def _insist(self, now: float) -> None:
+        """HUP who was asked in vain, and end, as uWSGI does on a reload of its own, who does not end then."""
         mercy = float(self._server.option("worker-reload-mercy") or self._server.option("reload-mercy") or _MERCY)
+        self._asked.intersection_update(self._sent)
         for pid, sent in self._sent.items():
             if now - sent > mercy:
                 self._sent[pid] = now
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+                _send(pid, signal.SIGKILL)
+            elif now - sent > _FINISHING and pid in self._asked:
+                self._asked.remove(pid)
+                _send(pid, signal.SIGHUP)
 
     def _count_respawns(self, slots: list[Slot]) -> None:
         known = self._respawns
@@ -176,3 +181,10 @@ class Exchange:
         self._asked_at = now
         self._looking_since = 0.0
         self._server.reload()
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass

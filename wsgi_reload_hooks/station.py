@@ -38,6 +38,11 @@ def worker_note(number: int) -> str:
     return f"worker-{number}"
 
 
+def bell_name(number: int) -> str:
+    """The name of that by which a worker is told to go."""
+    return f"bell-{number}"
+
+
 def written(files: Loaded) -> dict[str, Any]:
     """*files* as a note has them."""
     return {path: [found, digest.hex()] for path, (found, digest) in files.items()}

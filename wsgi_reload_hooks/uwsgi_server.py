@@ -22,6 +22,8 @@ _LINES_AT_MOST = 3000
 # Above the numbers that uWSGI's decorators hand out, which begin at 0.
 _HIGHEST_SIGNAL = 254
 _HANGUP_BIT = 1
+# What serves requests in another way than one after the other.
+_OTHER_LOOPS = ("async", "asyncio", "coroae", "fiber", "gevent", "greenlet", "loop", "tornado", "ugreen")
 
 
 class Slot(NamedTuple):
@@ -109,14 +111,13 @@ class Server:
 
         pyuwsgi takes ``sys.executable``, and so leaves its virtual environment (unbit/uwsgi#2478).
         """
-        module = sys.modules.get("pyuwsgi")
-        if module is None or "binary-path" in uwsgi.opt:
+        if "pyuwsgi" not in sys.modules or "binary-path" in uwsgi.opt:
             return True
         program = _command_line()[:1]
-        if self.number() or not program or not module.__file__:
+        if self.number() or not program:
             return False
         self._binary_path = ctypes.create_string_buffer(os.fsencode(shutil.which(program[0]) or program[0]))
-        manage = ctypes.CDLL(module.__file__).uwsgi_manage_opt
+        manage = _program().uwsgi_manage_opt
         manage(ctypes.create_string_buffer(b"binary-path"), self._binary_path)
         return True
 
@@ -142,6 +143,23 @@ class Server:
             os.execvp(command[0], command)
         except OSError as error:
             self.log.error("reload hooks: uWSGI cannot be executed anew: %s; restart it", error)
+
+    def way_out(self) -> Optional[Callable[[], object]]:
+        """What has this worker end after the request that it has, or has accepted; None where only a signal can.
+
+        It does not wake a worker that waits for a request. With several threads uWSGI does the same on SIGHUP.
+        """
+        if any(self.option(name) is not None for name in _OTHER_LOOPS) or self.option("threads") not in (None, "1"):
+            return None
+        try:
+            way: Callable[[], object] = _program().goodbye_cruel_world
+        except (AttributeError, OSError):
+            return None
+        return way
+
+    def is_at_work(self) -> bool:
+        """Whether this worker has a request, or one of uWSGI's signals to answer."""
+        return any(slot.busy for slot in self.workers() if slot.number == self.number())
 
     def reload(self) -> None:
         """Have the master stop all workers and execute uWSGI anew."""
@@ -265,6 +283,11 @@ def has_ended(pid: int) -> bool:
     except PermissionError:
         pass
     return False
+
+
+def _program() -> ctypes.CDLL:
+    """uWSGI's own functions: those of the program that runs, or of the module that is uWSGI. Raises OSError."""
+    return ctypes.CDLL(getattr(sys.modules.get("pyuwsgi"), "__file__", None))
 
 
 def _command_line() -> list[str]:

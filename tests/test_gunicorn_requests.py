@@ -57,6 +57,23 @@ def test_hup_goes_through_the_same_door(worker_class: str, tmp_path: Path) -> No
         server.wait_for_workers(4)
 
 
+@pytest.mark.versions
+def test_who_retires_at_any_moment_is_not_replaced(project: Project) -> None:
+    """Also between our counting and gunicorn's, which before 24 finds the dead in a signal handler."""
+    project.save(
+        "conf.py",
+        "import time\nimport wsgi_reload_hooks.gunicorn_conf\nfrom wsgi_reload_hooks.lookout import Lookout\n"
+        "look = Lookout.look\ndef slowly(self):\n    look(self)\n    time.sleep(0.1)\nLookout.look = slowly\n",
+    )
+    with Gunicorn(project, configuration=project.root / "conf.py", workers=3) as server:
+        server.wait_for_workers(3)
+        for number in range(1, 4):
+            server.hup()
+            server.wait_for_log(patterns.RELOADED, number)
+            server.wait_for_workers(3)
+        assert server.count(patterns.BOOTING) == 3 + 3 * 3
+
+
 @pytest.mark.counts
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.versions)])
 def test_reload_from_a_thread(times: int, project: Project) -> None:

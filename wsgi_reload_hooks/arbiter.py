@@ -202,14 +202,15 @@ class RollingArbiter:
             except Exception as error:
                 # Whatever we did wrong: the server is worth more than a reload.
                 self._journal.failure("an error in the hooks themselves, the server goes on; please report it", error)
-        # Held, not even asked: before 24 a death at this moment would have it fork a worker outside every gate.
-        if self._share and not self._stopping:
-            # Before 24 workers are reaped in a signal handler: not between these two lines.
-            with self._crew.nobody_reaped():
-                self._set = self._server._num_workers = self._crew.alive()
-                self._theirs_manage_workers()
-        elif not self._held or self._stopping:
+        if self._stopping:
             self._theirs_manage_workers()
+        elif self._share or not self._held:
+            # Before 24 workers are reaped in a signal handler. Not between our counting and gunicorn's: it would replace
+            # one that has retired, and end one that serves for that.
+            with self._crew.nobody_reaped():
+                self._count()
+                self._theirs_manage_workers()
+        # Held, not even asked: before 24 a death at this moment would have it fork a worker outside every gate.
 
     def _step(self, now: float) -> None:
         """All that is to do in the arbiter's main loop; never waits."""
@@ -698,12 +699,14 @@ class RollingArbiter:
 
     def _set_num_workers(self, now: float) -> None:
         """How many workers gunicorn is to keep: it fills up from the disk, so only while the disk is good."""
-        extra = self._crew.extra()
         self._held = not self._disk_is_good() or now < self._retry_at
+        self._count()
+        under_way = self._crew.extra() > 0 or self._crew.batch() is not None or self._rolling is not None
+        self._lookout.busy = self._held or under_way or self._warmth.waiting
+
+    def _count(self) -> None:
         alive = self._held or self._share
-        self._set = self._server._num_workers = self._crew.alive() if alive else self._target + extra
-        booting = self._crew.batch() is not None
-        self._lookout.busy = self._held or extra > 0 or booting or self._rolling is not None or self._warmth.waiting
+        self._set = self._server._num_workers = self._crew.alive() if alive else self._target + self._crew.extra()
 
     def _disk_is_good(self) -> bool:
         """Whether a worker forked now would load what is in service: nothing is pending but configuration."""

@@ -125,8 +125,9 @@ class Crew:
         return next((each.batch for each in self._members.values() if each.batch is not None), None)
 
     def extra(self) -> int:
-        """How many come on top of those who are to serve."""
-        workers = [each for each in self._members.values() if each.zygote is None]
+        """How many of those whom gunicorn counts come on top of those who are to serve."""
+        counted = self._server.WORKERS
+        workers = [each for each in self._members.values() if each.zygote is None and each.pid in counted]
         leaving = sum(each.role in (Role.RETIRING, Role.WITHDRAWN) for each in workers)
         return leaving + sum(each.batch is not None for each in workers)
 
@@ -164,7 +165,7 @@ class Crew:
         """In the child, as early as can be: from now on it leaves when it is told to."""
         for order in _ORDERS:
             signal.signal(order, _leave)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ORDERS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_ORDERS, signal.SIGCHLD))
 
     def bury(self) -> Iterator[Member]:
         """Take out those whom gunicorn has found dead, one by one: what is done about one may concern the next."""

@@ -92,6 +92,7 @@ UWSGI = {
     "uwsgi_server": 7,
     "targets": 7,
     "station": 8,
+    "departure": 8,
     "uwsgi_checks": 8,
     "roll": 9,
     "leader": 10,

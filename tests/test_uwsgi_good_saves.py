@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,15 @@ _COUNTED = 2.1
 NOISE = 3.0
 # On its own reload uWSGI ends a worker at once that has accepted a request in that microsecond.
 LOST_BY_UWSGI = 1
+SIZE = 20_000_000
+LARGE = f"""
+others = app
+def app(environ, start_response):
+    if environ['PATH_INFO'] != '/large':
+        return others(environ, start_response)
+    start_response('200 OK', [('Content-Length', '{SIZE}')])
+    return [b'x' * {SIZE}]
+"""
 SLOW_ACCEPT = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -30,7 +40,7 @@ SLOW_ACCEPT = """
 #include <time.h>
 static int slowly(int connection) {
     struct timespec some = {0, 20000000};
-    if (connection >= 0) nanosleep(&some, NULL);
+    if (connection >= 0) while (nanosleep(&some, &some));
     return connection;
 }
 int accept(int socket, struct sockaddr *address, socklen_t *length) {
@@ -117,6 +127,35 @@ def test_a_worker_ends_between_accepting_a_request_and_reading_it(tmp_path: Path
         server.wait_log(patterns.WATCHING)
         saves_under_load(server, project)
         assert server.count("Gracefully killing worker") == 0
+
+
+@pytest.mark.counts
+def test_slow_visitors(tmp_path: Path) -> None:
+    """One who reads slowly gets all of it, one who says nothing holds the roll up no longer than uWSGI waits for him."""
+    project = Project(tmp_path / "project", import_seconds=0.1)
+    project.release(bottom=LARGE)
+    with Uwsgi(project) as server:
+        server.wait_log(patterns.WATCHING)
+        silent = socket.create_connection(("127.0.0.1", server.port))
+        reader = socket.socket()
+        # Else the system would take most of it at once.
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 20_000)
+        with silent, reader:
+            reader.connect(("127.0.0.1", server.port))
+            reader.sendall(b"GET /large HTTP/1.0\r\n\r\n")
+            received = len(reader.recv(1000))
+            project.release(bottom=LARGE)
+            server.wait_for_version(project.version)
+            # Until the worker that writes it has been asked for some time.
+            began = time.monotonic()
+            while time.monotonic() < began + 1.5:
+                received += len(reader.recv(1000))
+                time.sleep(0.01)
+            while more := reader.recv(1_000_000):
+                received += len(more)
+            assert received > SIZE
+            server.wait_log(patterns.RELOADED)
+        server.wait_for_workers(4)
 
 
 @pytest.mark.counts

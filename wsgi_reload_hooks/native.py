@@ -36,6 +36,7 @@ class Native:
     def __init__(self) -> None:
         self.start_thread = _original(_thread, "start_new_thread")
         self.lock = _original(_thread, "allocate_lock")
+        self.get_ident = _original(_thread, "get_ident")
         self.select = _original(_select, "select")
         self.sleep = _original(_time, "sleep")
         self.posix_spawn = _original(_os, "posix_spawn")

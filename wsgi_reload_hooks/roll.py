@@ -16,6 +16,8 @@ from .uwsgi_traps import APART
 
 _RESPAWNS = "respawns"
 _FINISHING = 2.0
+# Looks, a fiftieth of a second apart or more: whoever stands still, this process included, is not deaf for it.
+_DEAF = 100
 _MERCY = 60.0
 _LONG_REQUEST = 0.3
 _QUIET_AT_MOST = 10.0
@@ -34,8 +36,8 @@ class Exchange:
         self._ledger = ledger
         self._signal = signal_number
         self._sent: dict[int, float] = {}
-        # Those of them that were asked to go, and got no signal.
-        self._asked: set[int] = set()
+        # Those of them that were asked to go, and are not known to have heard: the place of the bell, looks at it.
+        self._asked: dict[int, tuple[str, int]] = {}
         # How many workers the master has forked again, how many of them in a row, and when it did last.
         self._respawns: Note = ledger.read(_RESPAWNS) or {"total": 0, "row": 1, "at": time.time()}
         self._asked_at = self._waiting_since = 0.0
@@ -120,22 +122,28 @@ class Exchange:
             under_way += 1
             serving -= 1
             # On SIGHUP uWSGI ends a worker at once that has accepted a request, and has not begun to read it.
-            if ring(self._ledger.place(bell_name(slot.number)), slot.pid):
-                self._asked.add(slot.pid)
+            place = self._ledger.place(bell_name(slot.number))
+            if ring(place, slot.pid):
+                self._asked[slot.pid] = (place, 0)
             else:
                 _send(slot.pid, signal.SIGHUP)
 
     def _insist(self, now: float) -> None:
-        """HUP who was asked in vain, and end, as uWSGI does on a reload of its own, who does not end then."""
+        """HUP who was asked in vain, and end, as uWSGI does on a reload of its own, who does not end."""
         mercy = float(self._server.option("worker-reload-mercy") or self._server.option("reload-mercy") or _MERCY)
-        self._asked.intersection_update(self._sent)
+        for pid, (place, looks) in list(self._asked.items()):
+            if pid not in self._sent or not os.path.exists(place):
+                # It has ended, or heard: then it takes its bell away.
+                del self._asked[pid]
+            elif looks < _DEAF:
+                self._asked[pid] = (place, looks + 1)
+            else:
+                del self._asked[pid]
+                _send(pid, signal.SIGHUP)
         for pid, sent in self._sent.items():
             if now - sent > mercy:
                 self._sent[pid] = now
                 _send(pid, signal.SIGKILL)
-            elif now - sent > _FINISHING and pid in self._asked:
-                self._asked.remove(pid)
-                _send(pid, signal.SIGHUP)
 
     def _count_respawns(self, slots: list[Slot]) -> None:
         known = self._respawns

@@ -5,7 +5,6 @@ Under lazy-apps that is every worker, at each respawn; else it is the master, wh
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import dataclasses
 import os
@@ -13,11 +12,11 @@ import signal
 import sys
 import time
 from types import TracebackType
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 from . import uwsgi_checks
-from .bell import Bell
 from .callbacks import Callbacks
+from .departure import Departure
 from .desk import control_or_none
 from .engines import Engine, engine
 from .files import Files, printable
@@ -40,7 +39,6 @@ _RETRY = 5.0
 _STRAGGLING = 3.0
 _GLANCE = 0.5
 _TURN_AT_MOST = 1.0
-_ASLEEP = 0.3
 # Longer than the master takes to find a dead worker, and sleeps when it has forked too many.
 _FORGOTTEN = 4.0
 
@@ -84,10 +82,7 @@ class Hooks:
         self._dead: list[tuple[int, int]] = []
         self._loading = True
         self._turning = self._native.lock()
-        self._bell: Optional[Bell] = None
-        self._way_out: Optional[Callable[[], object]] = None
-        self._main_thread = 0
-        self._goes_since: Optional[float] = None
+        self._departure: Optional[Departure] = None
         self._over = False
         self._theirs_excepthook = sys.excepthook
 
@@ -145,30 +140,18 @@ class Hooks:
             self._watching = os.getpid()
             self._native = Native()
             self._turning = self._native.lock()
-            self._hang_bell()
+            if self._server.lazy:
+                self._departure = Departure(self._server, self._ledger.place(bell_name(self._server.number())))
             self._native.start_thread(self._watch, ())
-
-    def _hang_bell(self) -> None:
-        """Have the leader be able to tell this worker to go."""
-        self._way_out = self._server.way_out() if self._server.lazy and self._server.number() else None
-        if self._way_out is None:
-            return
-        self._main_thread = _thread.get_ident()
-        try:
-            self._bell = Bell(self._ledger.place(bell_name(self._server.number())))
-        except OSError:
-            # A full disk; there are still signals.
-            self._bell = None
 
     def _watch(self) -> None:
         # Signals are for the main thread: a handler of uWSGI's may end the process where it stands.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             pause = self._turn()
-            leader = self._leader
+            leader, departure = self._leader, self._departure
             readers: list[Any] = [] if leader is None else list(leader.readers)
-            if self._bell is not None and self._goes_since is None:
-                readers.append(self._bell)
+            readers += [] if departure is None else departure.readers
             if not readers:
                 self._native.sleep(pause)
                 continue
@@ -188,7 +171,7 @@ class Hooks:
         try:
             if self._loading:
                 self._look_after_load()
-            hurry = self._goes() or self._loading
+            hurry = (self._departure is not None and self._departure.step()) or self._loading
             self._station.tell()
             self._end_if_forgotten()
             if not self._ledger.lead():
@@ -203,25 +186,6 @@ class Hooks:
             self._stop_leading()
             return _RETRY
         return min(pause, _LOADING) if hurry else pause
-
-    def _goes(self) -> bool:
-        """Whether this worker is on its way out since somebody rang; sees to it that it gets there."""
-        if self._bell is None or self._way_out is None:
-            return False
-        now = time.monotonic()
-        if self._goes_since is None:
-            if not self._bell.rang():
-                return False
-            self._goes_since = now
-            self._way_out()
-        if now - self._goes_since > _ASLEEP and not self._server.is_at_work():
-            # It sleeps where only that reaches it: it waits for its turn to wait for a request (thunder-lock).
-            self._bell, number = None, signal.SIGHUP
-        else:
-            # uWSGI's own way to have a worker look whether it is to go on.
-            number = signal.SIGWINCH
-        signal.pthread_kill(self._main_thread, number)
-        return True
 
     def _end_if_forgotten(self) -> None:
         """End where the master waits for this worker, which has not heard that all are to end.
@@ -275,8 +239,8 @@ class Hooks:
         self._over = True
         _end_undisturbed()
         self._turning.acquire(True, _TURN_AT_MOST)
-        if self._bell is not None:
-            self._bell.close()
+        if self._departure is not None:
+            self._departure.close()
         self._stop_leading()
 
     def _drive(self) -> float:

@@ -157,12 +157,7 @@ def main(port: int, clients: int, keep: bool, output: str, pause: float) -> None
         lines = []
         for client in everyone:
             client.start_rested()
-        happened = selector.select(sleep)
-        now = time.monotonic()
-        if now - awake > sleep + LATE:
-            lines.append(json.dumps([awake + sleep, now]).encode() + b"\n")
-        awake = now
-        for key, events in happened:
+        for key, events in selector.select(sleep):
             if key.data is None:
                 stopped = time.monotonic()
                 selector.unregister(sys.stdin)
@@ -178,6 +173,10 @@ def main(port: int, clients: int, keep: bool, output: str, pause: float) -> None
             if stopped is None and (pause or failures < 1000):
                 key.data.go_on(pause if error else 0.0)
         lines += give_up(everyone, stopped)
+        now = time.monotonic()
+        if now - awake > sleep + LATE:
+            lines.append(json.dumps([awake + sleep, now]).encode() + b"\n")
+        awake = now
         if lines:
             os.write(out, b"".join(lines))
     for client in everyone:

@@ -90,6 +90,8 @@ def test_a_cleaned_folder(server: Simulated, place: str) -> None:
     os.unlink(place)
     assert not leaving.step()
     assert ring(place, os.getpid())
+    # What was said is not lost with it.
+    os.unlink(place)
     assert leaving.step()
     later = Departure(server, os.path.join(place, "bell-2"))
     assert not later.step()

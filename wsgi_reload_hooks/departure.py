@@ -60,10 +60,10 @@ class Departure:
         way: Optional[Callable[[], object]] = self._way_out
         if way is None:
             return False
-        if not os.path.exists(self._place):
-            # Somebody has cleaned temporary folders.
-            self._hang()
         if self._bell is None or not self._bell.rang():
+            if not os.path.exists(self._place):
+                # Somebody has cleaned temporary folders.
+                self._hang()
             return False
         self._begun = True
         way()

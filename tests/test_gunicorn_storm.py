@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from harness import Gunicorn, Project, each, patterns, processes, project_for, wait_until
+from harness import UVICORN, Gunicorn, Project, each, patterns, processes, project_for, wait_until
 
 SAVES = 200
 # An arbiter that leaks does it once a reload; this much happens only once.
@@ -49,9 +49,9 @@ def test_two_hundred_random_saves(worker_class: str, tmp_path: Path) -> None:
             load.wait_for_only(project.version)
         assert load.failed == []
         assert "broken" not in load.versions(0.0)
-        # One set serves, one boots, one retires, and those of withdrawn saves are on their way out, which takes
-        # uvicorn longer than most saves leave.
-        assert most <= 8 * largest
+        # One set serves, one boots, one retires, and those of two withdrawn saves are on their way out; of some more
+        # where a worker needs longer to leave than a save lets it.
+        assert most <= (8 if worker_class in ("gevent", UVICORN) else 5) * largest
         server.wait_for_workers(4)
         wait_until(lambda: processes.open_files(server.pid) <= files, f"no more than {files} open files")
         assert processes.resident_kb(server.pid) <= memory + MEMORY_KB

@@ -35,7 +35,6 @@ from .reloader import Reloader, State
 from .reports import Message
 from .scanner import Digest, Digests, Scanner, Signature
 from .settings import Settings
-from .warm import Warmth
 from .watchlist import WatchList
 from .worker import Birth
 
@@ -60,7 +59,6 @@ class RollingArbiter:
         self._generation = Generation()
         self._assets = Assets(self._files, self._scanner, self._journal, self._generation)
         self._crew = Crew(server)
-        self._warmth = Warmth(settings.warm, self._crew, self._journal, settings.boot_timeout)
         self._started = self._active = self._stopping = False
         self._served = self._introduced = self._held = False
         self._told_no_share = False
@@ -131,8 +129,6 @@ class RollingArbiter:
                 self._told_no_share = True
                 self._journal.warning("no import is shared on this system: each worker imports by itself")
             return False
-        if self._settings.warm and not wanted:
-            self._journal.warning("warm is of no use without preload_app, or share = always")
         return wanted
 
     def start(self) -> None:
@@ -224,14 +220,12 @@ class RollingArbiter:
             self._lookout.start()
         for member in self._crew.bury():
             self._lookout.reports.forget(member.pid)
-            self._warmth.ended(member)
             if member.role is Role.BOOTING or (member.role is Role.ZYGOTE and member.batch is not None):
                 self._failed(member, now)
         if self._desk is not None:
             self._desk.step()
             self._record.paused = self._desk.paused_until is not None
         self._decide(now)
-        self._warm_up(now)
         self._chronicle.look(len(self._scanner), len(self._crew.all(Role.SERVING)))
         self._crew.press(now)
         self._dismiss_surplus(now)
@@ -245,8 +239,6 @@ class RollingArbiter:
                 try:
                     if member is not None:
                         self._heard(member, message)
-                    elif message["kind"] == "warm":
-                        self._warmth.arrived(pid)
                     elif self._share:
                         # A worker may speak before its zygote has told of its birth.
                         self._unheard.append((pid, message))
@@ -280,10 +272,6 @@ class RollingArbiter:
             self._born(member, message["age"], message["worker"])
         elif kind == "delivered":
             self._delivered(member, message["ages"])
-        elif kind in ("imported", "warming", "warm", "outdated", "unfit"):
-            self._warmth.heard(member, kind, message)
-            if kind in ("outdated", "unfit"):
-                self._load_instead(member.batch)
         elif kind == "refused":
             member.why = Refused(**{**message, "files": tuple(message["files"])})
         elif kind == "recycle":
@@ -291,38 +279,13 @@ class RollingArbiter:
         elif kind == "assets":
             self._assets.heard(message["folders"], message["since"])
 
-    def _warm_up(self, now: float) -> None:
-        """Nothing is to do: have a base made where there may be one."""
-        stuck = self._warmth.step(now)
-        if stuck is not None:
-            self._load_instead(stuck.batch)
-        calm = self._reloader.state is State.IDLE and not self._reloader.wanted and self._crew.batch() is None
-        if calm and self._share and self._rolling is None and self._crew.zygote() is not None:
-            self._warmth.build(lambda way, imported: self._offspring.live(way, None, imported))
-
-    def _load_instead(self, batch: Optional[Batch], why: Optional[Refused] = None) -> bool:
-        """What a zygote that came from a base could not load, or its workers not: have it all imported anew.
-
-        *why*: what was said of the code, if anything was. Whether *batch* was of such a zygote.
-        """
-        if batch is None or not batch.warm or batch.overdue:
-            return False
-        batch.warm, batch.deadline = False, time.monotonic() + self._settings.boot_timeout
-        for member in self._crew.of(batch):
-            self._crew.send_away(member)
-        try:
-            self._crew.load(batch, lambda way: self._offspring.live(way, batch)).instead = why
-        except OSError as error:
-            self._refuse(_no_room(error), batch)
-        return True
-
     def _loaded_all(self, member: Member) -> None:
         """A zygote has loaded: it forks the workers it was made for."""
         member.loaded_all = True
         batch = member.batch
         if batch is None:
-            self._crew.dismiss_zygotes(but=self._crew.zygote())
-        elif batch.of_reload and self._reloader.outdated():
+            return
+        if batch.of_reload and self._reloader.outdated():
             # Saved again while it was being loaded: no worker need be forked of it.
             self._reloader.changed(self._reloader.outdated())
             self._reloader.wanted = True
@@ -339,7 +302,7 @@ class RollingArbiter:
             # Whoever is not known by now never will be.
             self._unheard.clear()
         why, zygote.why = zygote.why, None
-        if not complete and zygote.batch is not None and not self._load_instead(zygote.batch, why):
+        if not complete and zygote.batch is not None:
             self._refuse(why or Refused("a new worker could not be forked"), zygote.batch)
 
     def _born(self, zygote: Member, age: int, pid: int) -> None:
@@ -405,8 +368,6 @@ class RollingArbiter:
     def _failed(self, member: Member, now: float) -> None:
         """A worker died before it was ready."""
         why = member.why or self._without_a_word(member)
-        if self._load_instead(member.batch, member.why):
-            return
         if member.batch is not None:
             self._refuse(why, member.batch, loaded=member.loaded)
         elif member.page:
@@ -486,9 +447,6 @@ class RollingArbiter:
         self._asked_at = self._asked_at or now
         configured = configuration_files(self._server) & paths
         why = self._load_configuration(configured, requested)
-        if configured or requested:
-            # Whoever has been forked before has the configuration of before.
-            self._warmth.drop()
         if why is not None and (requested or paths == configured):
             self._refuse(why, about=_CONFIGURATION_REFUSED)
             return
@@ -545,8 +503,7 @@ class RollingArbiter:
             if kept is not None:
                 self._crew.order(kept, batch, size)
             elif self._share and size:
-                if not self._warmth.take(batch, changed, now):
-                    self._crew.load(batch, lambda way: self._offspring.live(way, batch))
+                self._crew.load(batch, lambda way: self._offspring.live(way, batch))
             else:
                 self._crew.spawn(Birth(gate=batch.gate, changed=changed), size, batch)
         except OSError as error:
@@ -611,9 +568,6 @@ class RollingArbiter:
                 self._reloader.serves(path, content)
             self._watch.add(zygote.loaded)
             zygote.loaded = {}
-        if zygote.instead is not None:
-            self._warmth.give_up(zygote)
-            zygote.instead = None
         zygote.kept, zygote.batch = True, None
         self._crew.dismiss_zygotes(but=zygote)
 
@@ -702,7 +656,7 @@ class RollingArbiter:
         self._held = not self._disk_is_good() or now < self._retry_at
         self._count()
         under_way = self._crew.extra() > 0 or self._crew.batch() is not None or self._rolling is not None
-        self._lookout.busy = self._held or under_way or self._warmth.waiting
+        self._lookout.busy = self._held or under_way
 
     def _count(self) -> None:
         alive = self._held or self._share
@@ -733,7 +687,6 @@ class RollingArbiter:
 
     def _stop(self, graceful: bool = True) -> None:
         self._stopping = True
-        self._warmth.drop()
         self._crew.stop()
         self._theirs_stop(graceful)
         self._crew.end_zygotes()

@@ -35,7 +35,6 @@ class Role(enum.Enum):
     RETIRING = "retiring"
     WITHDRAWN = "withdrawn"
     ZYGOTE = "zygote"
-    WARM = "warm"
 
 
 @dataclasses.dataclass(eq=False)
@@ -51,8 +50,6 @@ class Batch:
     overdue: bool = False
     changed: Collection[str] = ()
     """Files whose byte code is not to be believed."""
-    warm: bool = False
-    """Whether its zygote comes from a base (see `warm`)."""
     size: int = 0
     """How many workers a zygote is to fork for it."""
 
@@ -82,10 +79,6 @@ class Member:
     ended: str = ""
     loaded_all: bool = False
     """Of a zygote: it has loaded everything, and forks what is ordered."""
-    warm: bool = False
-    """Of a zygote: it comes from a base (see `warm`)."""
-    instead: Optional[Refused] = None
-    """Of a zygote: why the one that came from a base did not load the same."""
     kept: bool = False
     """Of a zygote: what it has loaded is in service."""
     last_loaded: Optional[str] = None
@@ -199,7 +192,7 @@ class Crew:
         if not hasattr(os, "waitid"):
             return
         for member in list(self._members.values()):
-            if member.role in (Role.BOOTING, Role.ZYGOTE, Role.WARM):
+            if member.role in (Role.BOOTING, Role.ZYGOTE):
                 with contextlib.suppress(ChildProcessError):
                     end = os.waitid(os.P_PID, member.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                     if end is not None:
@@ -227,8 +220,8 @@ class Crew:
             if control is not None and os.getpid() == server.pid:
                 server._start_control_server()
 
-    def load(self, batch: Optional[Batch], live: Callable[[Any], NoReturn]) -> Member:
-        """Fork a zygote, which loads for *batch*; None: a base. In the child *live* runs. Raises OSError."""
+    def load(self, batch: Batch, live: Callable[[Any], NoReturn]) -> None:
+        """Fork a zygote, which loads for *batch*. In the child *live* runs. Raises OSError."""
         server = self._server
         control = getattr(server, "_control_server", None)
         # Linux before 4.11 tells this to children that are forked from now on, and to no others.
@@ -242,31 +235,9 @@ class Crew:
             if control is not None and os.getpid() == server.pid:
                 server._start_control_server()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        role = Role.WARM if batch is None else Role.ZYGOTE
-        self._members[zygote.pid] = member = Member(
-            zygote.pid, 0, time.monotonic(), role=role, batch=batch, zygote=zygote
+        self._members[zygote.pid] = Member(
+            zygote.pid, 0, time.monotonic(), role=Role.ZYGOTE, batch=batch, zygote=zygote
         )
-        return member
-
-    def begin(self, base: Member, batch: Batch, changed: Collection[str]) -> Any:
-        """Have *base* load for *batch*. The way to the copy that it leaves behind, for `welcome`. Raises OSError."""
-        assert base.zygote is not None
-        self._adopt(True)
-        self._orphans_until = time.monotonic() + _ORPHANS
-        way = base.zygote.begin(changed)
-        base.role, base.batch, base.loaded_all = Role.ZYGOTE, batch, False
-        base.warm = batch.warm = True
-        return way
-
-    def welcome(self, pid: int, way: Any) -> Member:
-        """The copy of a base is there, as a child of this process."""
-        self._members[pid] = member = Member(pid, 0, time.monotonic(), role=Role.WARM, loaded_all=True)
-        member.zygote = Zygote(self._server, pid, way)
-        return member
-
-    def send_away(self, member: Member) -> None:
-        """It has served nobody, and is not to."""
-        self._withdraw(member)
 
     def order(self, member: Member, batch: Batch, count: int) -> None:
         """Have the zygote *member* fork *count* workers for *batch*. Raises OSError."""

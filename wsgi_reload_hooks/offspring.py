@@ -10,8 +10,6 @@ from .files import Files
 from .generation import Generation
 from .lookout import Lookout
 from .settings import Settings
-from .units import Imported
-from .warm import ColdSide, WarmSide
 from .worker import Birth, WorkerSide
 from .zygote import ZygoteSide
 
@@ -50,21 +48,15 @@ class Offspring:
             batch.gate.close()
         self._move_in(worker, birth, their_post_fork)
 
-    def live(self, way: Any, batch: Optional[Batch], imported: Optional[Imported] = None) -> NoReturn:
-        """In a zygote, which loads for *batch*; in a base where there is something *imported*."""
+    def live(self, way: Any, batch: Batch) -> NoReturn:
+        """Run the zygote, which loads the application for *batch*."""
         self._crew.born()
         self._let_go()
-        if batch is not None:
-            # The end of a gate is told by its last holder; the waiting end comes with the order.
-            batch.gate.close()
-        kind = ZygoteSide if not self._settings.warm else ColdSide if imported is None else WarmSide
-        changed = () if batch is None else batch.changed
-        side = kind(self._server, way, self._lookout.reports, self._files, changed, self._generation)
-        if isinstance(side, ColdSide):
-            side.names = self._settings.warm
-        elif isinstance(side, WarmSide) and imported is not None:
-            side.imported = imported
-        self._zygote_side = side
+        # The end of a gate is told by its last holder; the waiting end comes with the order.
+        batch.gate.close()
+        self._zygote_side = side = ZygoteSide(
+            self._server, way, self._lookout.reports, self._files, batch.changed, self._generation
+        )
         side.live()
 
     def _let_go(self) -> None:

@@ -116,12 +116,6 @@ class Sender:
             # What the parent has not sent yet, it will.
             self._backlog.clear()
 
-    def become(self, pid: int) -> None:
-        """From now on it speaks in the name of *pid*, and not of what the one before had to say."""
-        self._in_the_name_of = pid
-        self._backlog.clear()
-        self._begin()
-
     def send(self, kind: str, **content: Any) -> None:
         """Send one message. Raises nothing: a master that is gone is not this worker's business."""
         payload = json.dumps({"kind": kind, **content}).encode()

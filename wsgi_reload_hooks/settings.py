@@ -124,12 +124,6 @@ class Settings:
         "auto, always or never",
         choices=("auto", "always", "never"),
     )
-    warm: tuple[str, ...] = _setting(
-        (),
-        "gunicorn, with `share`: third-party modules that stay imported from one generation to the next",
-        "names of modules, dotted where they lie in a package; a comma between them in the environment",
-        each=r"[^\W\d]\w*(\.[^\W\d]\w*)*",
-    )
     rehearse: bool = _setting(
         True,
         "uWSGI, run: import new code once in a fresh interpreter before it is let in; off: it is only compiled",

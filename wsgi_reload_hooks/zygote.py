@@ -10,7 +10,6 @@ import _socket
 import array
 import contextlib
 import dataclasses
-import errno
 import gc
 import json
 import logging
@@ -36,7 +35,7 @@ from .reports import Reports, Sender
 from .scanner import Signature
 from .worker import Birth, hidden_folders, is_hidden
 
-NAME = b"gunicorn zygote"
+_NAME = b"gunicorn zygote"
 """What `ps -o comm` shows."""
 
 _ORDER_AT_MOST = 65536
@@ -70,24 +69,6 @@ class Zygote:
             live(theirs)
         theirs.close()
         return cls(server, pid, ours)
-
-    def begin(self, changed: Collection[str]) -> _socket.socket:
-        """Of a base (see `warm`): have it load the application. The way to the copy of it that will wait then.
-
-        *changed*: files whose byte code is not to be believed. Raises OSError where it cannot be told.
-        """
-        note = json.dumps(sorted(changed)).encode()
-        if len(note) > _ORDER_AT_MOST:
-            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
-        ours, theirs = _ways()
-        try:
-            _send(self._way, note, [theirs.fileno()])
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        return ours
 
     def order(self, count: int, gate: Gate) -> None:
         """Ask for *count* workers that wait at *gate*. Raises OSError where there is no room for their files.
@@ -166,58 +147,49 @@ class ZygoteSide:
         changed: Collection[str],
         generation: Generation,
     ) -> None:
-        self._generation = generation
-        self.server = server
-        self.files = files
-        self.changed = changed
+        self._memory = Memory(time.time(), generation.now())
+        self._server = server
+        self._files = files
+        self._changed = changed
         # As they are before the application has a say in it.
-        self.fork, self.waitpid = os.fork, os.waitpid
+        self._fork, self._waitpid = os.fork, os.waitpid
         reports.leave()
-        self.way = way
-        self.pid = os.getpid()
-        self.sender = Sender(reports.writer, self.pid)
-        self.idle = False
+        self._way = way
+        self._pid = os.getpid()
+        self._sender = Sender(reports.writer, self._pid)
         self._reported: dict[str, Optional[Signature]] = {}
         self._modules: Optional[Modules] = None
         self._loaded = self._leaving = False
-        self._name = NAME
+        self._name = _NAME
         self._gate: Optional[Gate] = None
         self._others: list[Any] = []
         # From 24 on a worker binds its own socket before it is set up; ours binds when it may serve.
         self._late = bool(server.cfg.reuse_port) and not server.LISTENERS
 
-    def prepare(self) -> None:
-        """What a process of another kind does before it loads the application."""
-
-    def loaded(self) -> None:
-        """What a process of another kind does when it has loaded the application."""
-
     def live(self) -> NoReturn:
         """Load, then fork what is ordered, until nobody orders any more. A worker that is forked leaves by SystemExit."""
         try:
             self._settle()
-            self.prepare()
             self._load()
             # What it has printed while it was loading must not be printed by each worker.
-            flush()
-            self.sender.send("ready", duck=False)
+            _flush()
+            self._sender.send("ready", duck=False)
             while True:
-                self.sender.drain()
+                self._sender.drain()
                 self._serve()
         except BaseException:
-            if os.getpid() != self.pid:
+            if os.getpid() != self._pid:
                 # A worker, at its end.
                 raise
             traceback.print_exc()
         finally:
-            if os.getpid() == self.pid:
-                self.end()
+            if os.getpid() == self._pid:
+                self._end()
         raise AssertionError("not reached")
 
-    def end(self) -> NoReturn:
-        """Leave, with all said that there was to say."""
-        self.sender.drain()
-        flush()
+    def _end(self) -> NoReturn:
+        self._sender.drain()
+        _flush()
         os._exit(0)
 
     def birth(self) -> Birth:
@@ -225,11 +197,11 @@ class ZygoteSide:
         subreaper.rename(self._name)
         for heartbeat in self._others:
             heartbeat.close()
-        self.way.close()
-        return Birth(self._gate, self.changed, False, self._late, self._reported, self._modules, self._memory)
+        self._way.close()
+        return Birth(self._gate, self._changed, False, self._late, self._reported, self._modules, self._memory)
 
     def _settle(self) -> None:
-        server = self.server
+        server = self._server
         from gunicorn import util
 
         for name in _NOT_OURS:
@@ -237,7 +209,7 @@ class ZygoteSide:
                 signal.signal(getattr(signal, name), signal.SIG_DFL if name == "SIGCHLD" else signal.SIG_IGN)
         signal.signal(signal.SIGURG, self._on_urgent)
         self._name = subreaper.name()
-        subreaper.rename(NAME)
+        subreaper.rename(_NAME)
         util._setproctitle(f"zygote [{server.proc_name}]")
         for worker in server.WORKERS.values():
             with contextlib.suppress(OSError):
@@ -257,77 +229,75 @@ class ZygoteSide:
         warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
 
     def _load(self) -> None:
-        self._memory = Memory(time.time(), self._generation.now())
-        ImportWitness(self.files.ours, self._saw, self.changed).install()
+        ImportWitness(self._files.ours, self._saw, self._changed).install()
         try:
-            self.server.app.wsgi()
+            self._server.app.wsgi()
             frameworks.finish()
-            self.loaded()
         except BaseException as error:
-            self._refuse(Refused.from_exception(error, hidden_folders(), self.files.ours))
+            self._refuse(Refused.from_exception(error, hidden_folders(), self._files.ours))
         self._loaded = True
         # Here, not by each worker. What comes while we look is seen twice rather than never.
         self._modules = Modules()
-        for path, found in unwitnessed(self._reported, self.files.ours):
+        for path, found in unwitnessed(self._reported, self._files.ours):
             self._saw(path, found)
-        freeze()
+        _freeze()
 
     def _refuse(self, why: Refused) -> NoReturn:
         self._leaving = True
         if why.path is None:
-            name = str(getattr(self.server.app, "app_uri", None) or "").partition(":")[0]
+            name = str(getattr(self._server.app, "app_uri", None) or "").partition(":")[0]
             path = getattr(sys.modules.get(name), "__file__", None)
             why = dataclasses.replace(why, path=path if isinstance(path, str) else None)
-        self.sender.send("refused", **dataclasses.asdict(why))
-        self.end()
+        self._sender.send("refused", **dataclasses.asdict(why))
+        self._end()
 
     def _saw(self, path: str, found: Optional[Signature]) -> None:
         # A worker has a witness of its own.
-        if os.getpid() == self.pid and path not in self._reported:
+        if os.getpid() == self._pid and path not in self._reported:
             self._reported[path] = found
-            self.sender.send("loaded", path=path, signature=found)
+            self._sender.send("loaded", path=path, signature=found)
 
     def _serve(self) -> None:
         """Wait for an order and carry it out."""
-        note, numbers = receive(self.way)
+        note, numbers = _receive(self._way)
         if not note:
-            self.end()
+            self._end()
         ages = json.loads(note)
         try:
-            midwife = self.fork()
+            midwife = self._fork()
             if midwife == 0:
                 gate, *heartbeats = numbers
                 self._deliver(ages, gate, [os.fdopen(number, "w+b", 0) for number in heartbeats])
-            self.waitpid(midwife, 0)
+            self._waitpid(midwife, 0)
         except OSError as error:
             self._complain(error)
         for number in numbers:
             os.close(number)
-        self.sender.send("delivered", ages=ages)
+        self._sender.send("delivered", ages=ages)
         subreaper.forget_files()
 
     def _deliver(self, ages: Sequence[int], gate: int, heartbeats: list[Any]) -> NoReturn:
         """In the midwife: fork the workers, and end. In them it does not return either."""
         midwife = os.getpid()
         try:
-            subreaper.end_with(self.pid)
+            subreaper.end_with(self._pid)
             self._gate = Gate.of_exit(gate)
-            _follow_moved(self.server.log)
+            _follow_moved(self._server.log)
             for age, heartbeat in zip(ages, heartbeats):
                 self._others = [each for each in heartbeats if each is not heartbeat]
-                self.sender.send("forked", age=age, worker=self._spawn(age, heartbeat))
+                self._sender.send("forked", age=age, worker=self._spawn(age, heartbeat))
         except BaseException as error:
             if os.getpid() != midwife:
                 raise
             self._complain(error)
         finally:
             if os.getpid() == midwife:
-                self.end()
+                self._end()
         raise AssertionError("not reached")
 
     def _spawn(self, age: int, heartbeat: Any) -> int:
         """Fork one worker, as the arbiter would. Its pid; in the child it does not return."""
-        server = self.server
+        server = self._server
         worker_class = server.worker_class
         server.worker_age = age - 1
         server.worker_class = lambda *given: _with(heartbeat, worker_class, *given)
@@ -340,18 +310,18 @@ class ZygoteSide:
 
     def _complain(self, error: BaseException) -> None:
         """Say why not all were born."""
-        why = Refused.from_exception(error, hidden_folders(), self.files.ours)
-        self.sender.send("refused", **dataclasses.asdict(why))
+        why = Refused.from_exception(error, hidden_folders(), self._files.ours)
+        self._sender.send("refused", **dataclasses.asdict(why))
 
     def _on_urgent(self, signum: int, frame: Optional[FrameType]) -> None:
         """SIGURG: leave; while loading, say where it hangs."""
-        if os.getpid() != self.pid:
+        if os.getpid() != self._pid:
             return
-        if self._loaded or self._leaving or self.idle:
+        if self._loaded or self._leaving:
             # At any place in its code: nothing more may be written now.
             os._exit(0)
         stack = [each for each in traceback.extract_stack(frame) if not is_hidden(each.filename)]
-        self._refuse(Refused.from_stack("its import did not end", stack, self.files.ours))
+        self._refuse(Refused.from_stack("its import did not end", stack, self._files.ours))
 
 
 def _with(heartbeat: Any, worker_class: Callable[..., Any], *given: Any) -> Any:
@@ -385,7 +355,7 @@ def _send(way: _socket.socket, note: bytes, numbers: Sequence[int]) -> None:
     way.sendmsg([note], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", numbers))])
 
 
-def receive(way: _socket.socket) -> tuple[bytes, list[int]]:
+def _receive(way: _socket.socket) -> tuple[bytes, list[int]]:
     """The next note, and the descriptors that came with it; none of them outlives an exec. Empty: nobody orders."""
     numbers = array.array("i")
     room = socket.CMSG_SPACE((_FILES_AT_MOST + 1) * numbers.itemsize)
@@ -396,7 +366,7 @@ def receive(way: _socket.socket) -> tuple[bytes, list[int]]:
     return note, list(numbers)
 
 
-def freeze() -> None:
+def _freeze() -> None:
     """Have no garbage collection of a worker look at what is there now: it would write to all of that, and share none.
 
     An application that has switched the collector off sees to this by itself.
@@ -407,8 +377,7 @@ def freeze() -> None:
         gc.freeze()
 
 
-def flush() -> None:
-    """Write what waits in a buffer, so that no child writes it once more."""
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

@@ -104,14 +104,13 @@ def shop(handler_seconds: float) -> Framework:
 
 
 class Application(NamedTuple):
-    """What is served. *modules*: what a worker has imported when it is ready; *warm*: what of it may stay imported."""
+    """What is served. *modules*: what a worker has imported when it is ready."""
 
     title: str
     project: Callable[[Path, argparse.Namespace], Project]
     name: str
     modules: str
     needs: tuple[str, ...] = ()
-    warm: str = ""
 
     @property
     def missing(self) -> list[str]:
@@ -126,19 +125,17 @@ APPLICATIONS = {
         DJANGO.application,
         "shop.wsgi, shop.urls",
         ("django", "pandas", "sqlalchemy"),
-        "django.core.wsgi,pandas,sqlalchemy",
     ),
 }
 
 
 class Contender(NamedTuple):
-    """One way to bring a save into service. *share*: that setting of these hooks, None without them; *warm*: with that."""
+    """One way to bring a save into service. *share*: that setting of these hooks, None without them."""
 
     title: str
     words: tuple[str, ...] = ()
     share: str | None = None
     hup: bool = False
-    warm: bool = False
 
 
 CONTENDERS = {
@@ -147,7 +144,6 @@ CONTENDERS = {
     "preload-hup": Contender("gunicorn `--preload`, HUP at the save", ("--preload",), hup=True),
     "roll": Contender("these hooks, `share = never`", share="never"),
     "zygote": Contender("these hooks, `--preload`", ("--preload",), share="auto"),
-    "warm": Contender("these hooks, `--preload` and `warm`", ("--preload",), share="auto", warm=True),
 }
 
 
@@ -253,7 +249,6 @@ class Run:
     @contextmanager
     def _serving(self) -> Iterator[tuple[Project, Gunicorn]]:
         share = self._contender.share
-        warm = self._application.warm if self._contender.warm else ""
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             project = self._application.project(Path(folder) / "project", self._options)
             server = Gunicorn(
@@ -261,7 +256,7 @@ class Run:
                 *self._contender.words,
                 workers=self._options.workers,
                 configuration=None if share is None else CONFIGURATION,
-                environment=None if share is None else {"WSGI_RELOAD_SHARE": share, "WSGI_RELOAD_WARM": warm},
+                environment=None if share is None else {"WSGI_RELOAD_SHARE": share},
                 application=self._application.name,
             )
             with server:
@@ -351,9 +346,6 @@ def verdict(alone: Sequence[float], runs: dict[str, list[Seen]]) -> Iterator[str
     zygote, roll = runs.get("zygote", []), runs.get("roll", [])
     if first_new(zygote):
         yield f"zygote: save to new is one import {statistics.median(first_new(zygote)) - took:+.2f} s"
-    hup, warm = first_new(runs.get("hup", [])), first_new(runs.get("warm", []))
-    if hup and warm:
-        yield f"warm: save to new is {statistics.median(hup) / statistics.median(warm):.1f} times as fast as a HUP"
     if zygote and roll:
         parts = (f"{moment} {total(zygote, moment) / total(roll, moment):.2f}" for moment in MOMENTS)
         yield f"zygote: PSS as a part of that without sharing: {', '.join(parts)}"
@@ -378,11 +370,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     here = [name for name in options.apps if not APPLICATIONS[name].missing]
     alone: dict[str, list[float]] = {name: [] for name in here}
-    runs: dict[str, dict[str, list[Seen]]] = {name: {} for name in here}
-    for name in here:
-        # Nothing that may stay imported: it would be the zygote once more.
-        ways = [way for way in options.contenders if APPLICATIONS[name].warm or not CONTENDERS[way].warm]
-        runs[name] = {way: [] for way in ways}
+    runs: dict[str, dict[str, list[Seen]]] = {name: {way: [] for way in options.contenders} for name in here}
     for number in range(options.rounds):
         for name in here:
             alone[name].append(import_alone(options, APPLICATIONS[name]))

@@ -53,8 +53,8 @@ def offspring(pid: int) -> set[int]:
 
 
 def is_helper(pid: int) -> bool:
-    """Whether it is what listens for events, a zygote or its base, or what tells of an event: no worker."""
-    return is_listener(pid) or is_zygote(pid) or is_base(pid) or b"/announce.py\0" in command_line(pid)
+    """Whether it is what listens for events, a zygote, or what tells of an event: no worker."""
+    return is_listener(pid) or is_zygote(pid) or b"/announce.py\0" in command_line(pid)
 
 
 def is_listener(pid: int) -> bool:
@@ -114,19 +114,10 @@ def group(pid: int) -> int:
 
 def is_zygote(pid: int) -> bool:
     """Whether it is what forks gunicorn's workers."""
-    return _comm(pid) == b"gunicorn zygote\n"
-
-
-def is_base(pid: int) -> bool:
-    """Whether it is what keeps modules imported for gunicorn's zygotes."""
-    return _comm(pid) == b"gunicorn warm\n"
-
-
-def _comm(pid: int) -> bytes:
     try:
-        return (PROC / str(pid) / "comm").read_bytes()
+        return (PROC / str(pid) / "comm").read_bytes() == b"gunicorn zygote\n"
     except OSError:
-        return b""
+        return False
 
 
 def marked(mark: str) -> list[int]:

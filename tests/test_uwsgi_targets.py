@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from edits import PACKAGE_ROOT, save
 
-from wsgi_reload_hooks import targets as module
 from wsgi_reload_hooks.rehearsal import Target
 from wsgi_reload_hooks.targets import NoInterpreter, interpreter, pythonized, targets
 
@@ -26,7 +25,6 @@ needs_uwsgi = pytest.mark.skipif(UWSGI is None, reason="no uwsgi in this environ
 needs_binary = pytest.mark.skipif(
     UWSGI is None or Path(UWSGI).read_bytes().startswith(b"#!"), reason="no uwsgi that is a program of its own"
 )
-needs_memory = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="repeated options are read on Linux")
 
 
 def of_module(name: str, attribute: str = "application", call: bool = False, room: int = 0) -> Target:
@@ -72,7 +70,7 @@ def of_file(name: str, alias: str, attribute: str = "application", room: int = 0
 )
 def test_one_application(options: Mapping[str, Any], target: Target) -> None:
     """Each way to name the application gives the target that uWSGI would load."""
-    assert targets(options, 1) == ((target,), [])
+    assert targets(options) == ((target,), [])
 
 
 @pytest.mark.parametrize(
@@ -87,58 +85,39 @@ def test_one_application(options: Mapping[str, Any], target: Target) -> None:
 )
 def test_one_mount(what: bytes, target: Target) -> None:
     """Each form of a mount gives the target that uWSGI would load."""
-    assert targets({"mount": what}, 1) == ((target,), [])
+    assert targets({"mount": what}) == ((target,), [])
 
 
 def test_mounts_have_interpreters_of_their_own() -> None:
     """All applications but the first have a sub-interpreter, unless uWSGI is told otherwise."""
     options = {"module": b"app", "mount": b"/x=app.py"}
     first, second = of_module("app"), of_file("app.py", "uwsgi_file_app", room=1)
-    assert targets(options, 2) == ((first, second), [])
-    assert [each.room for each in targets({**options, "single-interpreter": True}, 2)[0]] == [0, 0]
+    assert targets(options) == ((first, second), [])
+    assert [each.room for each in targets({**options, "single-interpreter": True})[0]] == [0, 0]
 
 
 def test_mount_point_that_is_taken() -> None:
     """A mount point that is taken already is skipped, as uWSGI does."""
-    mounts = {"module": b"app", "mount": [b"/x=a:app", b"/x=b:app", b"=c:app"]}
-    assert [each.name for each in targets(mounts, 2)[0]] == ["app", "a"]
+    assert targets({"module": b"app", "mount": b"=c:app"}) == ((of_module("app"),), [])
+    assert targets({"mount": b"/x=a:app", "worker-mount": b"/x=b:app"}) == ((of_module("a", "app"),), [])
 
 
 @pytest.mark.parametrize(
-    ("options", "apps", "complaint"),
+    ("options", "complaint"),
     [
-        ({}, 0, "no option names an application: new code is compiled, but not rehearsed"),
-        ({"mount": b"/x=site.psgi"}, 0, "mount /x=site.psgi: this is not known to be Python, and is not rehearsed"),
-        ({"file": b"sym://app"}, 0, "sym://app is no file, and is not rehearsed"),
+        ({}, "no option names an application: new code is compiled, but not rehearsed"),
+        ({"mount": b"/x=site.psgi"}, "mount /x=site.psgi: this is not known to be Python, and is not rehearsed"),
+        ({"file": b"sym://app"}, "sym://app is no file, and is not rehearsed"),
         (
             {"vhost": True},
-            0,
             "vhost is set: applications are loaded at their first request, and that cannot be rehearsed",
         ),
-        ({"python-raw": b"a.py"}, 0, "python-raw is set: it answers raw requests, and that cannot be rehearsed"),
-        ({"module": b"app"}, 3, "3 applications are loaded, 1 known: the others are not rehearsed"),
+        ({"python-raw": b"a.py"}, "python-raw is set: it answers raw requests, and that cannot be rehearsed"),
     ],
 )
-def test_what_is_not_known(options: Mapping[str, Any], apps: int, complaint: str) -> None:
+def test_what_is_not_known(options: Mapping[str, Any], complaint: str) -> None:
     """What cannot be known or rehearsed is said in one line."""
-    assert targets(options, apps)[1] == [complaint]
-
-
-def test_mounts_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where only the first and the last mount are known it is said, unless that is all there are."""
-    monkeypatch.setattr(module, "every_option", lambda options: None)
-    monkeypatch.setattr(module, "_first_option", lambda name: b"/a=a:app")
-    options = {"mount": b"/c=c:app"}
-    assert [each.name for each in targets(options, 0)[0]] == ["a", "c"]
-    assert targets(options, 0)[1] == ["more applications are loaded, 2 known: the others are not rehearsed"]
-    assert targets(options, 3)[1] == ["3 applications are loaded, 2 known: the others are not rehearsed"]
-    assert targets(options, 2)[1] == []
-    assert targets({"mount": b"/a=a:app"}, 0) == ((of_module("a", "app"),), [])
-
-
-def test_every_option_outside_of_uwsgi() -> None:
-    """A process that holds no uWSGI has no options to read."""
-    assert module.every_option({"mount": b"/x=app.py"}) is None
+    assert targets(options)[1] == [complaint]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +176,7 @@ sys.path.remove(PACKAGE)
 import wsgi_reload_hooks.targets
 every = wsgi_reload_hooks.targets._candidates
 wsgi_reload_hooks.targets._candidates = lambda: (each for each in every() if each[-1].endswith(ONLY))
-found, complaints = targets(uwsgi.opt, 0)
+found, complaints = targets(uwsgi.opt)
 command = interpreter()
 plan = Plan(command, tuple(sys.path), os.getcwd(), os.getcwd(), found, os.environ, {"uwsgi": {}}, tuple(sys.argv))
 outcome = rehearse(plan, Files(Settings(), os.getcwd()), 30)
@@ -259,14 +238,10 @@ WAYS: list[tuple[list[str], dict[str, str], str]] = [
     (["--eval", "from app import application"], {}, ""),
     (["--wsgi-lite", "app:app"], {}, ""),
     (["--mount", "/=app.py", "--manage-script-name"], {}, ""),
-    (["--mount", "/a=app.py", "--mount", "/b=app:app", "--mount", "/c=pkg.other:app"], {}, ""),
-    (["--mount", "/a=app.py", "--mount", "/b=app:app", "--mount", "/c=pkg/other.py", "--single-interpreter"], {}, ""),
+    (["--module", "app", "--mount", "/c=pkg.other:app"], {}, ""),
+    (["--module", "app", "--mount", "/c=pkg/other.py", "--single-interpreter"], {}, ""),
     (["--module", "app", "--wsgi-file", "pkg/other.py"], {}, ""),
-    (
-        ["--ini", "site.cfg"],
-        {},
-        "[uwsgi]\nbase = %d\nmount = /a=%(base)app.py\nmount = /b=$(THERE).other:app\nmodule = app\n",
-    ),
+    (["--ini", "site.cfg"], {}, "[uwsgi]\nbase = %d\nmount = /b=%(base)$(THERE)/other.py\nmodule = app\n"),
     (["--yaml", "site.cfg"], {}, "uwsgi:\n  wsgi-file: app.py\n  callable: app\n"),
     ([], {"UWSGI_MODULE": "app:app"}, ""),
     ([], {"UWSGI_WSGI_FILE": "app.py", "UWSGI_CALLABLE": "site"}, ""),
@@ -275,7 +250,6 @@ WAYS: list[tuple[list[str], dict[str, str], str]] = [
 
 
 @needs_uwsgi
-@needs_memory
 @pytest.mark.parametrize(("options", "environ", "text"), WAYS, ids=lambda value: "")
 def test_every_way_to_name_it(tmp_path: Path, options: list[str], environ: dict[str, str], text: str) -> None:
     """However the applications are named, the rehearsal loads the same as uWSGI, under the same names."""
@@ -283,6 +257,16 @@ def test_every_way_to_name_it(tmp_path: Path, options: list[str], environ: dict[
     note = run(tmp_path, *options, THERE="pkg", **environ)
     assert (note["refused"], note["complaints"]) == (None, [])
     assert names(tmp_path / "live") == names(tmp_path / "rehearsed"), note["log"]
+
+
+@needs_uwsgi
+@pytest.mark.parametrize("options", [[], ["--single-interpreter"]], ids=["several", "single"])
+def test_only_the_last_of_several_mounts_is_rehearsed(tmp_path: Path, options: list[str]) -> None:
+    """uWSGI loads all mounts; the rehearsal loads the last one, the only value that `uwsgi.opt` has."""
+    note = run(tmp_path, "--mount", "/a=app:app", "--mount", "/b=app.py", "--mount", "/c=pkg.other:app", *options)
+    assert (note["refused"], note["complaints"]) == (None, [])
+    assert len(names(tmp_path / "live")) == 3, note["log"]
+    assert names(tmp_path / "rehearsed") == [f"pkg.other {tmp_path / 'pkg' / 'other.py'}"]
 
 
 @needs_uwsgi

@@ -329,7 +329,14 @@ class Leader:
             self._record.engine = self._engine.describe()
             self._journal.info("watching %d files %s", len(self._scanner), self._record.engine, event="watching")
             plan = self._plan()
-            if plan is not None and (any(target.room for target in plan.targets) or frameworks.unfinished()):
+            if plan is None:
+                return
+            apps = max(slot.apps for slot in slots)
+            if apps > len(plan.targets):
+                self._journal.warning(
+                    "%d applications are loaded, %d known: the others are not rehearsed", apps, len(plan.targets)
+                )
+            if self._server.has_several_interpreters() or frameworks.unfinished():
                 # What another interpreter of the worker has loaded, or a request will, only a rehearsal can tell.
                 self._reloader.retry()
 

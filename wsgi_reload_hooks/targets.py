@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
 import os
 import shutil
-import struct
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from .files import Files
-from .rehearsal import Plan, Target, rehearse, scratch_file
+from .rehearsal import Plan, Target, rehearse
 from .settings import ENV_PREFIX, Settings
 
 _DEFAULT = "application"
@@ -36,10 +33,6 @@ _BEYOND_US = {
     "virtualhosting": "applications are loaded at their first request",
 }
 _PROOF_SECONDS = 20.0
-_PAGE = 4096
-_SERVER_PAGES = 16
-_OPTIONS_AT_MOST = 10_000
-_TEXT_AT_MOST = 8192
 
 
 class NoInterpreter(LookupError):
@@ -49,20 +42,19 @@ class NoInterpreter(LookupError):
 # -- what is loaded --------------------------------------------------------------------------------------------------
 
 
-def targets(options: Mapping[str, Any], apps: int) -> tuple[tuple[Target, ...], list[str]]:
-    """What uWSGI loads with *options* (``uwsgi.opt``), and a line for each thing that cannot be known or rehearsed.
+def targets(options: Mapping[str, Any]) -> tuple[tuple[Target, ...], list[str]]:
+    """Return what uWSGI loads with *options* (``uwsgi.opt``), and a line for each thing that cannot be rehearsed.
 
-    *apps*: how many applications a worker has loaded, 0 where that is not known yet. Relative names are relative to
-    the working directory at the time when uWSGI loads them.
+    Relative names are relative to the working directory at the time when uWSGI loads them. Of several mounts only the
+    last is known: under Python 3 ``uwsgi.opt`` keeps the last value of a repeated option.
     """
     complaints = [
         f"{name} is set: {why}, and that cannot be rehearsed" for name, why in _BEYOND_US.items() if name in options
     ]
     found = [target for target in [_main_target(options)] if target is not None]
-    mounts, all_known = _mounts(options)
     rooms = "single-interpreter" not in options
     seen = {""} if found else set()
-    for mount in mounts:
+    for mount in [_text(options, name) for name in _MOUNTS if name in options]:
         point, _, what = mount.partition("=")
         target = _mount_target(what, _text(options, "callable") or _DEFAULT, len(found) if rooms else 0)
         if target is None:
@@ -75,9 +67,7 @@ def targets(options: Mapping[str, Any], apps: int) -> tuple[tuple[Target, ...], 
         if "://" in target.name and target.kind == "file":
             complaints.append(f"{target.name} is no file, and is not rehearsed")
             found.remove(target)
-    if apps > len(found) or not (apps or all_known):
-        complaints.append(f"{apps or 'more'} applications are loaded, {len(found)} known: the others are not rehearsed")
-    elif not found and not complaints:
+    if not found and not complaints:
         complaints.append("no option names an application: new code is compiled, but not rehearsed")
     return tuple(found), complaints
 
@@ -138,127 +128,6 @@ def _text(options: Mapping[str, Any], name: str) -> str:
     if isinstance(value, list):
         value = value[-1]
     return os.fsdecode(value) if isinstance(value, (bytes, str)) else ""
-
-
-# -- repeated options ------------------------------------------------------------------------------------------------
-
-
-def _mounts(options: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """The mounts in their order, and whether these are all."""
-    given = [name for name in options if name in _MOUNTS]
-    if not given:
-        return [], True
-    every = every_option(options)
-    if every is not None:
-        return [os.fsdecode(value) for key, value in every if key in _MOUNTS and value is not None], True
-    listed = [options[name] if isinstance(options[name], list) else [options[name]] for name in given]
-    first = [_first_option(name) for name in given]
-    values = [os.fsdecode(each) for each in [*first, *(each for many in listed for each in many)] if each]
-    # The first and the last of them: where these are one, there is no other.
-    mounts = list(dict.fromkeys(values))
-    return mounts, len(mounts) == 1
-
-
-def every_option(options: Mapping[str, Any]) -> Optional[list[tuple[str, Optional[bytes]]]]:
-    """All options with their values in the order given, repeated ones too; None where they cannot be had.
-
-    *options* is ``uwsgi.opt``, which keeps the last value of a repeated option only. uWSGI's own list is a pointer
-    and a count somewhere in its exported structure: where depends on the version, but what is found there must say
-    what *options* says. Memory is read through the kernel, which tells of a bad address instead of ending us.
-    """
-    library = _library()
-    if library is None or struct.calcsize("P") != 8:
-        return None
-    base = ctypes.addressof(ctypes.c_char.in_dll(library, "uwsgi"))
-    try:
-        with scratch_file() as file:
-            memory = _Memory(file.fileno())
-            for address, count in memory.lists(base, len(options)):
-                every = memory.options(address, count)
-                if every and _same(every, options):
-                    return every
-    except OSError:
-        pass
-    return None
-
-
-def _same(every: list[tuple[str, Optional[bytes]]], options: Mapping[str, Any]) -> bool:
-    last = {key: True if value is None else value for key, value in every}
-    return last == {key: value[-1] if isinstance(value, list) else value for key, value in options.items()}
-
-
-def _first_option(name: str) -> Optional[bytes]:
-    library = _library()
-    if library is None:
-        return None
-    function = library.uwsgi_get_exported_opt
-    function.restype = ctypes.c_char_p
-    value: Optional[bytes] = function(name.encode())
-    return value
-
-
-def _library() -> Optional[ctypes.CDLL]:
-    """What holds uWSGI: this program, or the module pyuwsgi."""
-    names: list[Optional[str]] = [None]
-    try:
-        spec = importlib.util.find_spec("pyuwsgi")
-        names += [spec.origin] if spec is not None else []
-    except (ImportError, ValueError):
-        pass
-    for name in names:
-        try:
-            # Never one that is not loaded already: that would be another uWSGI.
-            library = ctypes.CDLL(name, mode=ctypes.DEFAULT_MODE | (os.RTLD_NOLOAD if name else 0))
-            library.uwsgi_get_exported_opt  # noqa: B018
-            ctypes.c_char.in_dll(library, "uwsgi")
-            return library
-        except (OSError, AttributeError, ValueError):
-            continue
-    return None
-
-
-class _Memory:
-    """This process's memory. *number*: a file to pass it through."""
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-        self._write = ctypes.CDLL(None).write
-        self._write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
-        self._write.restype = ctypes.c_ssize_t
-
-    def lists(self, base: int, least: int) -> Iterator[tuple[int, int]]:
-        """(address, count) wherever a pointer and a fitting number stand side by side in the structure at *base*."""
-        text = self.read(base, _PAGE * _SERVER_PAGES)
-        for place in range(0, len(text) - 12, 8):
-            address, count = struct.unpack_from("Pi", text, place)
-            if address > _PAGE and least <= count <= _OPTIONS_AT_MOST:
-                yield address, count
-
-    def options(self, address: int, count: int) -> list[tuple[str, Optional[bytes]]]:
-        """The *count* options whose addresses stand at *address*; fewer where these are none."""
-        found: list[tuple[str, Optional[bytes]]] = []
-        places = self.read(address, 8 * count)
-        for (place,) in struct.iter_unpack("P", places if len(places) == 8 * count else b""):
-            pair = self.read(place, 16)
-            if len(pair) < 16:
-                break
-            key, value = struct.unpack("PP", pair)
-            name = self.text(key)
-            if not name:
-                break
-            found.append((name.decode("latin-1"), self.text(value) if value else None))
-        return found
-
-    def text(self, address: int) -> bytes:
-        """The text at *address*, b"" where there is none."""
-        return self.read(address, _TEXT_AT_MOST).partition(b"\0")[0]
-
-    def read(self, address: int, size: int) -> bytes:
-        """*size* bytes, fewer where the memory ends before."""
-        os.ftruncate(self._number, 0)
-        os.lseek(self._number, 0, os.SEEK_SET)
-        written = self._write(self._number, address, size)
-        return os.pread(self._number, written, 0) if written > 0 else b""
 
 
 # -- the interpreter -------------------------------------------------------------------------------------------------

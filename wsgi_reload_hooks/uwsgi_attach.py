@@ -69,7 +69,7 @@ class Hooks:
         self._files = Files(settings)
         self._journal = Journal(server.log, self._files, settings.log_format == "json")
         self._ledger = Ledger(server.master)
-        self._targets, self._complaints = targets(server.options(), 0)
+        self._targets, self._complaints = targets(server.options())
         self._command: Optional[tuple[str, ...]] = None
         self._station = Station(server.number(), self._files, self._ledger, self._targets, self._journal)
         self._leader: Optional[Leader] = None
@@ -303,7 +303,9 @@ class Hooks:
 
     def _raised(self, kind: type[BaseException], error: BaseException, trace: Optional[TracebackType]) -> None:
         """In the place of `sys.excepthook`, which uWSGI calls for what an import raised, before it gives up."""
-        if not self._waits() or not self._station.is_about_targets(error):
+        # Of several mounts only the last is a target, so with a mount every error may be about an application.
+        about = self._server.option("mount") is not None or self._station.is_about_targets(error)
+        if not self._waits() or not about:
             self._theirs_excepthook(kind, error, trace)
             return
         self._hold(Refused.from_exception(error, hidden_folders(), self._files.ours))
@@ -349,7 +351,7 @@ class Hooks:
     def _leave_straggler(self) -> None:
         """Outlive the worker by a moment: uWSGI's master would find it up to a second later, and cleans nothing up."""
         number, ended = self._server.number(), os.getpid()
-        if any(target.room for target in self._targets):
+        if self._server.has_several_interpreters():
             # A process with several interpreters, forked at this moment, may hang in Python before it gets to us.
             return
         if os.fork() == 0:

@@ -62,6 +62,10 @@ class Server:
             slots.append(Slot(each["id"], pid, len(each["apps"]), each["requests"], busy, each["respawn_count"]))
         return [slot for slot in slots if slot.pid > 0]
 
+    def has_several_interpreters(self) -> bool:
+        """Return whether each worker has one Python interpreter per application, and more than one application."""
+        return "single-interpreter" not in uwsgi.opt and any(slot.apps > 1 for slot in self.workers())
+
     def options(self) -> dict[str, Any]:
         """``uwsgi.opt``: a repeated option has its last value only."""
         return dict(uwsgi.opt)

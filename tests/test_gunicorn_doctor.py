@@ -1,16 +1,20 @@
-"""The doctor beside a real gunicorn: what is wrong with it is found by its process, and by its command line."""
+"""`wsgi-reload doctor` asks a real gunicorn: one that runs, or the one that a command line or a configuration would start."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from harness import CONFIGURATION, MODULE, PACKAGE, Gunicorn, Project, patterns, processes, wait_until
 
+from wsgi_reload_hooks import doctor as command
 from wsgi_reload_hooks.cli import main
 
 LINE = "import wsgi_reload_hooks.gunicorn_conf\n"
@@ -27,7 +31,8 @@ def doctor(project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
 
     def doctor(*words: str) -> Found:
         capfd.readouterr()
-        status = main(["doctor", "--json", *words])
+        with mock.patch.dict(os.environ), mock.patch.object(tempfile, "tempdir", None):
+            status = main(["doctor", "--json", *words])
         output, errors = capfd.readouterr()
         found: Found = json.loads(output)
         assert errors == "" and status == bool(found)
@@ -40,14 +45,18 @@ def ids(found: Found) -> list[str]:
     return [each["id"] for each in found]
 
 
-SETUPS: dict[str, tuple[str | None, Sequence[str], list[str]]] = {
-    "good": (str(CONFIGURATION), (), []),
-    "good, shared": (MODULE, ("--preload",), []),
-    "one worker": ("mine.py", ("--workers", "1"), []),
-    "no hooks": (None, (), ["hooks-missing"]),
-    "no hooks, preload": ("bare.py", ("--preload",), ["hooks-missing", "preload"]),
-    "reload": ("mine.py", ("--reload",), ["another-reloader"]),
-    "two configurations": ("mine.py", ("-c", "bare.py"), ["hooks-missing", "two-configurations"]),
+# What is found of a process; what more is found of its command line.
+SETUPS: dict[str, tuple[str | None, Sequence[str], list[str], list[str]]] = {
+    "good": (str(CONFIGURATION), (), [], []),
+    "good, shared": (MODULE, ("--preload",), [], []),
+    "one worker": ("mine.py", ("--workers", "1"), [], []),
+    "no hooks": (None, (), ["hooks-missing"], []),
+    "no hooks, preload": ("bare.py", ("--preload",), ["hooks-missing"], ["preload"]),
+    "reload": ("mine.py", ("--reload",), ["another-reloader"], []),
+    "two configurations": ("mine.py", ("-c", "bare.py"), ["hooks-missing", "two-configurations"], []),
+    "two configurations, with hooks": ("bare.py", ("-c", "mine.py"), ["two-configurations"], []),
+    "settings that come too late": ("mine.py", ("--env", "WSGI_RELOAD_STEP=1"), ["raw-env"], []),
+    "backlog": ("mine.py", ("--backlog", "1000000"), ["backlog"], []),
 }
 
 
@@ -57,18 +66,34 @@ REPEATED = ("good, shared", "no hooks, preload", "two configurations")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.versions] if name in REPEATED else []) for name in SETUPS]
 )
-def test_what_is_wrong_with_a_server(name: str, project: Project, doctor: Doctor) -> None:
+def test_what_is_wrong_with_a_server(
+    name: str, project: Project, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The arbiter, a worker and the command line tell the same; of a good one nothing is told."""
-    configuration, options, expected = SETUPS[name]
+    configuration, options, expected, more = SETUPS[name]
     project.save("mine.py", LINE)
     project.save("bare.py", "timeout = 20\n")
     with Gunicorn(project, *options, workers=0, configuration=configuration) as server:
+        if "hooks-missing" in expected:
+            monkeypatch.setattr(command, "_ANSWERS_WITHIN", 0.0)
+        else:
+            server.wait_for_log(patterns.WATCHING)
         found = doctor(str(server.pid))
         assert ids(found) == expected
         assert doctor(str(server.workers()[0])) == found
-        assert all("wsgi_reload_hooks" in each["fix"] or each["id"] == "another-reloader" for each in found)
     given = ["-c", configuration] if configuration else []
-    assert ids(doctor("--", sys.executable, "-m", "gunicorn", *given, *options, "app:app")) == expected
+    assert ids(doctor("--", sys.executable, "-m", "gunicorn", *given, *options, "app:app")) == expected + more
+
+
+def test_settings_after_a_hangup(project: Project, doctor: Doctor) -> None:
+    """What a HUP changes in gunicorn's configuration, the running server tells."""
+    project.save("mine.py", LINE)
+    with Gunicorn(project, workers=1, configuration="mine.py") as server:
+        server.wait_for_log(patterns.WATCHING)
+        assert doctor(str(server.pid)) == []
+        project.save("mine.py", f"{LINE}reload = True\n")
+        server.send(signal.SIGHUP)
+        wait_until(lambda: ids(doctor(str(server.pid))) == ["another-reloader"], "the new configuration is told")
 
 
 def test_configurations_and_their_places(project: Project, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +156,7 @@ def test_a_configuration_alone(project: Project, doctor: Doctor) -> None:
 
 def test_a_configuration_that_never_ends(project: Project, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     """A configuration that hangs is ended, with what it has started, and told."""
-    monkeypatch.setattr("wsgi_reload_hooks.setups._CONFIGURATION_AT_MOST", 4)
+    monkeypatch.setattr("wsgi_reload_hooks.gunicorn_setup._CONFIGURATION_AT_MOST", 4)
     project.save(
         "mine.py", "import os, time\nif os.fork(): open('pids', 'w').write(f'{os.getpid()}')\ntime.sleep(600)\n"
     )
@@ -163,19 +188,20 @@ def test_the_application_is_found(project: Project, doctor: Doctor) -> None:
     assert copy["fix"] == "pip install -e ."
 
 
-def test_a_server_in_another_folder(project: Project, doctor: Doctor) -> None:
-    """Its environment and its folder count, not ours; also where it has left the folder it was started in."""
-    project.save("there/mine.py", LINE)
-    project.save("there/sub/app.py", "def app(environ, start):\n    start('200 OK', [])\n    return [b'v 0']\n")
+def test_a_server_in_another_folder(project: Project, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's folder, environment and application count, not ours."""
+    project.save("there/sub/pyproject.toml", "")
+    text = "def app(environ, start):\n    start('200 OK', [])\n    return [b'v 0']\n"
+    project.save("there/sub/lib/site-packages/shop.py", text)
     there = Project(project.root / "there")
-    environment = {"WSGI_RELOAD_STEP": "0.01", "PWD": str(there.root)}
-    with Gunicorn(there, "--chdir", "sub", workers=1, configuration="mine.py", environment=environment) as server:
+    project.save("there/mine.py", f"{LINE}chdir = 'sub'\npythonpath = 'lib/site-packages'\nwsgi_app = 'shop:app'\n")
+    environment = {"WSGI_RELOAD_EXTRA_FILES": "*.js"}
+    with Gunicorn(there, workers=1, configuration="mine.py", environment=environment, application="shop:app") as server:
         server.wait_for_log(patterns.WATCHING)
-        assert doctor(str(server.pid)) == []
-        (there.root / "mine.py").write_text("1 / 0\n")
-        (found,) = doctor(str(server.pid))
-        assert found["id"] == "configuration"
-        (there.root / "mine.py").write_text(LINE)
+        outside, extra = doctor(str(server.pid))
+        assert (outside["id"], outside["where"]) == ("outside", str(there.root / "sub/lib/site-packages/shop.py"))
+        assert (extra["id"], extra["where"]) == ("extra-files", "WSGI_RELOAD_EXTRA_FILES")
+    monkeypatch.setattr(command, "_ANSWERS_WITHIN", 0.0)
     with Gunicorn(project, workers=1, environment={"WSGI_RELOAD_ENABLED": "off"}) as server:
         (found,) = doctor(str(server.pid))
         assert (found["id"], found["where"]) == ("hooks-off", "WSGI_RELOAD_ENABLED")

@@ -30,7 +30,7 @@ from harness import (
 )
 from harness.waiting import the_only
 
-from wsgi_reload_hooks.running import hooks_run
+from wsgi_reload_hooks.process_checks import has_control_socket
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs what only Linux does with orphans")
 
@@ -1028,7 +1028,7 @@ def test_as_the_first_process_of_a_container(project: Project) -> None:
         server.adopt(wait_until(lambda: next(iter(processes.children(outside)), 0), "the first process"))
         server.wait_for_workers(2)
         a_save_is_served(server, project)
-        assert hooks_run(server.pid)
+        assert has_control_socket(server.pid)
         wait_until(lambda: zombies(server.pid) == [], "no zombie")
         os.kill(server.pid, signal.SIGTERM)
         assert server.exit_status() == 0

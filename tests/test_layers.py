@@ -107,15 +107,10 @@ COMMANDS = {
     "resume": 12,
     "pause": 11,
     "explain": 11,
-    "uwsgi_files": 7,
-    "uwsgi_options": 8,
-    "bytecode": 7,
-    "findings": 7,
-    "invocation": 7,
-    "setups": 9,
-    "running": 10,
-    "diagnosis": 10,
-    "project_checks": 10,
+    "command_line": 7,
+    "process_checks": 8,
+    "project_checks": 8,
+    "gunicorn_setup": 9,
     "doctor": 11,
     "run": 11,
     "serve": 11,
@@ -125,7 +120,7 @@ COMMANDS = {
     "__main__": 14,
 }
 # What is known of a server and needs none: for its adapter and for the command line, not for the core.
-FACTS = {"uwsgi_traps": 0}
+FACTS = {"findings": 2, "gunicorn_checks": 3, "uwsgi_traps": 0}
 LAYERS = {**CORE, **GUNICORN, **UWSGI, **COMMANDS, **FACTS}
 # gunicorn with what its worker classes run on.
 OF_GUNICORN = {"gunicorn", "uvicorn", "uvicorn_worker", "tornado", "gevent"}

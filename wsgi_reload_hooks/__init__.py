@@ -17,8 +17,8 @@ A map of the modules, each group from the first to read on:
 - any script: `scripts`, `supervisor`, `child`, `supervised`, `trial`, `guard`, `sockets`, `terminal`, `native`
 - the command line: `__main__`, `cli`, `console`; its commands: `run`, `serve`, `serving`, `web`, `hup`, `outside`, `pidfile`,
   `check`, `surroundings`, `status`, `reload`, `pause`, `resume`, `explain`, `reach`
-- the doctor: `doctor`, `diagnosis`, `findings`, `project_checks`, `bytecode`, `setups`, `running`, `invocation`, `interview`,
-  `uwsgi_options`, `uwsgi_files`
+- the doctor: `doctor`, `findings`, `process_checks`, `project_checks`, `gunicorn_setup`, `gunicorn_checks`, `command_line`,
+  `interview`
 """
 
 from __future__ import annotations

@@ -109,6 +109,8 @@ class RollingArbiter:
         for hook in (when_ready, pre_fork, post_fork, on_exit):
             cfg.set(hook.__name__, hook)
         post_fork.shares = self._shares(cfg)  # type: ignore[attr-defined]
+        # As the user set them, for `wsgi-reload doctor`.
+        post_fork.switched_off = {"preload_app": cfg.preload_app, "reload": cfg.reload}  # type: ignore[attr-defined]
         if cfg.preload_app and not getattr(self._server.app, "callable", None):
             # A zygote does it, from the first generation on: the arbiter stays clean.
             cfg.set("preload_app", False)
@@ -151,7 +153,8 @@ class RollingArbiter:
         control = control_or_none("gunicorn", server.pid, self._journal.warning)
         self._lookout = Lookout(server, self._settings, self._files, self._scanner, control)
         if control is not None:
-            clerk = ArbiterClerk(self._crew, self._scanner, self._record, self._is_under_way)
+            under_way, share = self._is_under_way, self._settings.share
+            clerk = ArbiterClerk(server, self._crew, self._scanner, self._record, under_way, share)
             self._desk = Desk(control, self._reloader, self._files, self._lookout, clerk)
         self._offspring = Offspring(
             server, self._settings, self._files, self._generation, self._crew, self._lookout, self._chronicle

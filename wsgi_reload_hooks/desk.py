@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Optional, Protocol
 
 from .control import Control, Message, understood
 from .files import Files
+from .hearing import extension
 from .reloader import Reloader, State
 from .scanner import MISSING, UNKNOWN, Digest, Digests, known_signature
+from .settings import ENV_PREFIX
 
 REQUEST = "wsgi-reload"
 """Who asked for a reload, for the log."""
@@ -21,6 +24,7 @@ _PENDING_AT_MOST = 50
 _PATHS_AT_MOST = 20_000
 _NAMES_AT_MOST = 1000
 _REMEMBERED = 100
+_ENVIRONMENT = (ENV_PREFIX, "WATCHFILES_FORCE_POLLING")
 _RENEWED_EVERY = 10.0
 
 
@@ -46,6 +50,9 @@ class Clerk(Protocol):
 
     def loaded_by(self, path: str) -> list[int]:
         """The pids of the workers that have loaded *path*."""
+
+    def examine(self) -> Message:
+        """``findings`` about the server's own options, and the ``application`` that they name; JSON."""
 
 
 class Desk:
@@ -113,6 +120,7 @@ class Desk:
             "pause": self._pause,
             "resume": self._resume,
             "explain": self._explain,
+            "examine": self._examine,
         }
         do = message.get("do")
         known = answers.get(do) if isinstance(do, str) else None
@@ -180,6 +188,16 @@ class Desk:
             "pending": path in self._reloader.pending,
         }
         return {"explained": explained}
+
+    def _examine(self, message: Message) -> Message:
+        environ = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
+        project = {
+            "folder": self._files.root,
+            "environ": environ,
+            "path": sys.path,
+            "watchfiles": extension() is not None,
+        }
+        return {"examined": {**project, **self._clerk.examine()}}
 
 
 def _some(paths: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Look at a gunicorn or uWSGI set-up, and list what will bite when code is reloaded, each with what to do."""
+"""List what gets in the way of reloads in a gunicorn or uWSGI set-up, each with what to do."""
 
 from __future__ import annotations
 
@@ -8,32 +8,48 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple, Optional
 
+from . import reach
+from .command_line import GUNICORN, parse
 from .console import ERROR, USAGE, Failure, say
-from .diagnosis import diagnose
+from .control import remotes
 from .files import printable
 from .findings import Finding
-from .invocation import command
-from .project_checks import examine, this_system
-from .running import from_pid
+from .gunicorn_checks import ENVIRONMENT
+from .gunicorn_setup import GunicornSetup, from_command, from_configuration
+from .process_checks import (
+    ServerProcess,
+    approach,
+    check_command_line,
+    check_process,
+    has_control_socket,
+    main_process,
+)
+from .project_checks import Project, examine, this_system
 from .settings import Settings, SettingsError
-from .setups import Setup, from_file, from_folder, setup
+from .sockets import somaxconn
 
-HELP = "list what will bite in a gunicorn or uWSGI set-up, with what to do"
+HELP = "list what gets in the way of reloads in a gunicorn or uWSGI set-up, with what to do"
 EPILOG = """\
 examples:
+  wsgi-reload doctor 1234
   wsgi-reload doctor
   wsgi-reload doctor gunicorn.conf.py
-  wsgi-reload doctor 1234
   wsgi-reload doctor -- gunicorn -c conf.py app:app
-  wsgi-reload doctor -- uwsgi --ini uwsgi.ini
 
-The server is not started and the application not imported; gunicorn's configuration is
-run, by gunicorn, since it is Python. As root, for a process, with the rights of its user.
+A running server with the hooks answers itself; of one without them the command line is
+examined (Linux; as root, with the rights of its user). For a command line or a file no
+server is started and no application imported; gunicorn's configuration is Python, and
+gunicorn runs it. uWSGI reads its options only when it runs: start it, and name its pid.
 
 exit codes: 0 nothing found, 1 something found or it could not look, 2 wrong arguments
 """
+_ANSWERS_WITHIN = 2.0
+_UWSGI = "uWSGI's options are known only when it runs: start it, then wsgi-reload doctor PID"
 _BOLD, _YELLOW, _PLAIN = "\033[1m", "\033[33m", "\033[0m"
 
 
@@ -55,71 +71,164 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(words[:place]), list(words[place:])
 
 
+class Examined(NamedTuple):
+    """*what* was examined, for a line, and the *findings*."""
+
+    what: str
+    findings: list[Finding]
+
+
 def main(options: argparse.Namespace) -> int:
-    """Look and tell; 1 where there is something. Raises `Failure`."""
-    setups = _setups(options.what, options.command)
-    findings = list(dict.fromkeys(found.printable() for each in setups for found in _findings(each)))
+    """Print the findings; 1 where there is one. Raises `Failure`."""
+    examined = _examined(options.what, options.command)
+    findings = list(dict.fromkeys(map(Finding.printable, examined.findings)))
     if options.json:
         say(json.dumps([finding._asdict() for finding in findings], indent=2))
     elif findings:
         say("\n".join(_lines(findings)))
     else:
-        say(printable("; ".join(map(_good, setups))))
+        say(printable(examined.what))
     return ERROR if findings else 0
 
 
-def _setups(what: str | None, words: list[str]) -> list[Setup]:
-    environ, folder = dict(os.environ), os.getcwd()
+def _examined(what: Optional[str], words: list[str]) -> Examined:
+    folder = os.getcwd()
     if words:
         if what is not None:
             raise Failure("name a process, a configuration or a command line, not two of them", USAGE)
-        started = command(words[1:], environ, folder)
-        if started is None:
-            shown = printable(shlex.join(words[1:])) or "an empty command line"
-            raise Failure(f"{shown}: starts neither gunicorn nor uWSGI; name it as in -- gunicorn app:app", USAGE)
-        return [setup(started, environ, folder)]
+        return _command(words[1:], folder)
     if what is None:
-        return from_folder(environ, folder)
+        return _folder(folder)
     if re.fullmatch(r"[0-9]+", what):
-        return [from_pid(int(what))]
-    if not what.startswith("python:") and not os.path.exists(what.removeprefix("file:")):
+        return _process(int(what))
+    path = what.removeprefix("file:")
+    if not what.startswith("python:") and not os.path.exists(path):
         raise Failure(f"{printable(what)}: there is no such file, and it is no number of a process")
-    return [from_file(what, environ, folder)]
+    if path.endswith((".ini", ".json", ".xml", ".yaml", ".yml")):
+        raise Failure(_UWSGI)
+    if not path.endswith(".py") and not what.startswith("python:"):
+        raise Failure(
+            f"{printable(what)}: no configuration of gunicorn (.py); name what starts the server: "
+            "wsgi-reload doctor -- gunicorn ...",
+            USAGE,
+        )
+    return _configuration(path, what, folder)
 
 
-def _findings(setup: Setup) -> Iterator[Finding]:
-    settings = Settings()
+def _folder(folder: str) -> Examined:
+    """gunicorn's default configuration in *folder*; where there is none, the project alone."""
+    default = os.path.exists(os.path.join(folder, "gunicorn.conf.py"))
+    if default or os.environ.get(ENVIRONMENT):
+        return _configuration(None, "gunicorn.conf.py" if default else ENVIRONMENT, folder)
+    hint = "name the pid of a server, or what starts it: wsgi-reload doctor -- gunicorn ..."
+    found = _with_project(folder, Project(folder, folder, dict(os.environ)), lambda _: ())
+    return found._replace(what=f"nothing found: {folder}, where gunicorn is not configured; {hint}")
+
+
+# -- a command line or a configuration ---------------------------------------------------------------------------------
+
+
+def _command(words: list[str], folder: str) -> Examined:
+    command = parse(words)
+    if command is None:
+        shown = printable(shlex.join(words)) or "an empty command line"
+        raise Failure(f"{shown}: starts neither gunicorn nor uWSGI; name it as in -- gunicorn app:app", USAGE)
+    if command.kind != GUNICORN:
+        raise Failure(_UWSGI)
+    return _setup(from_command(command, dict(os.environ), folder))
+
+
+def _configuration(name: Optional[str], place: str, folder: str) -> Examined:
+    return _setup(from_configuration(name, dict(os.environ), folder, place))
+
+
+def _setup(setup: GunicornSetup) -> Examined:
+    return _with_project(setup, setup.project, lambda settings: setup.findings(settings, somaxconn()))
+
+
+# -- a running server --------------------------------------------------------------------------------------------------
+
+
+def _process(pid: int) -> Examined:
+    server, process = _server(pid), None
     try:
-        settings = _settings(setup)
+        process = main_process(pid)
+    except Failure:
+        if server is None:
+            raise
+    if server is None and process is not None:
+        approach(process)
+        server = _awaited_server(process.pid)
+    if server is not None:
+        return _running(server, process)
+    assert process is not None
+    if has_control_socket(process.pid):
+        raise Failure(
+            f"the hooks run in {process}, but its control socket cannot be reached from here: run this in its container"
+        )
+    project = Project(process.place, process.folder, process.environ)
+    return _with_project(process, project, partial(check_process, process))
+
+
+def _server(pid: int) -> Optional[reach.Server]:
+    """The server with the hooks whose arbiter or master is *pid*."""
+    return reach.running([pid])[0] if any(each.pid == pid for each in remotes()) else None
+
+
+def _awaited_server(pid: int) -> Optional[reach.Server]:
+    # While uWSGI reloads, no process owns the control socket for a moment.
+    until = time.monotonic() + _ANSWERS_WITHIN
+    while (found := _server(pid)) is None and time.monotonic() < until:
+        time.sleep(0.1)
+    return found
+
+
+def _running(server: reach.Server, process: Optional[ServerProcess]) -> Examined:
+    told = server.ask("examine")["examined"]
+    project = Project(
+        place=f"process {server.pid}",
+        folder=told["folder"],
+        environ=told["environ"],
+        application=told["application"],
+        path=told["path"],
+        watchfiles=told["watchfiles"],
+    )
+    own = [Finding(**each) for each in told["findings"]]
+    second = [] if process is None else check_command_line(process)
+    return _with_project(server, project, lambda _: [*second, *own])
+
+
+# -- in common ---------------------------------------------------------------------------------------------------------
+
+
+def _with_project(what: object, project: Project, own: Callable[[Settings], Iterable[Finding]]) -> Examined:
+    """The server's *own* findings by its settings, and those about its project."""
+    settings, wrong = _settings(project)
+    findings = [*wrong, *own(settings), *examine(project, settings, this_system())]
+    return Examined(f"nothing found that gets in the way of reloads: {what}", findings)
+
+
+def _settings(project: Project) -> tuple[Settings, list[Finding]]:
+    """The settings that the hooks have there; the defaults and a finding where one is wrong."""
+    try:
+        return _loaded(project), []
     except SettingsError as error:
-        yield Finding("settings", setup.place, str(error), "correct it: with it the hooks do not start")
-    system = this_system()
-    yield from diagnose(setup, settings, somaxconn=system.somaxconn)
-    yield from examine(setup, settings, system)
+        fix = "correct it: the hooks do not start with it"
+        return Settings(), [Finding("settings", project.place, str(error), fix)]
 
 
-def _settings(setup: Setup) -> Settings:
-    """Those that the hooks would have there. Raises `SettingsError`."""
+def _loaded(project: Project) -> Settings:
     try:
-        settings = Settings.load(setup.folder, setup.environ)
+        settings = Settings.load(project.folder, project.environ)
     except SettingsError:
-        if not setup.watchfiles:
+        if not project.watchfiles:
             raise
         # What is missing may be our own watchfiles, the server has one.
-        return Settings.load(setup.folder, setup.environ, engine="auto")
-    if settings.engine == "watchfiles" and setup.watchfiles is False:
+        return Settings.load(project.folder, project.environ, engine="auto")
+    if settings.engine == "watchfiles" and project.watchfiles is False:
         source = settings.sources["engine"]
         raise SettingsError(f"setting engine = 'watchfiles' (from {source}): the server's Python has no watchfiles")
     return settings
-
-
-def _good(setup: Setup) -> str:
-    if type(setup) is Setup:
-        return (
-            f"nothing found: {setup}, where no server is configured; name its pid, or what starts it: "
-            "wsgi-reload doctor -- gunicorn ..."
-        )
-    return f"nothing found that will bite: {setup}"
 
 
 def _lines(findings: Iterable[Finding]) -> Iterator[str]:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
+from typing import Any, Callable
 
 from .control import Message
 from .crew import Crew, Role
+from .gunicorn_checks import check_settings
 from .record import Record
 from .scanner import Scanner
+from .sockets import somaxconn
 
 # Old workers that have been told to leave look at that once a second.
 _STILL_TAKING = 2.0
 
 
 class ArbiterClerk:
-    """A `desk.Clerk`. *under_way*: whether the arbiter has begun something that is not over, besides its workers."""
+    """A `desk.Clerk`. *under_way*: whether the arbiter has begun something that is not over, besides its workers. *share*:
+    the setting of that name."""
 
-    def __init__(self, crew: Crew, scanner: Scanner, record: Record, under_way: Callable[[], bool]) -> None:
+    def __init__(
+        self, server: Any, crew: Crew, scanner: Scanner, record: Record, under_way: Callable[[], bool], share: str
+    ) -> None:
+        self._server = server
+        self._share = share
         self._crew = crew
         self._scanner = scanner
         self._record = record
@@ -43,3 +50,11 @@ class ArbiterClerk:
         """See `desk.Clerk`."""
         workers = self._crew.all(Role.SERVING, Role.BOOTING, Role.RETIRING)
         return [member.pid for member in workers if path in member.files or path in member.inherited]
+
+    def examine(self) -> Message:
+        """See `desk.Clerk`."""
+        cfg, place = self._server.cfg, f"process {self._server.pid}"
+        given = {"raw_env": cfg.raw_env, "backlog": cfg.backlog, **cfg.post_fork.switched_off}
+        found = check_settings(given, lambda name: place, hooks=True, share=self._share, somaxconn=somaxconn())
+        name = "" if cfg.paste is not None else getattr(self._server.app, "app_uri", None) or cfg.wsgi_app
+        return {"findings": [each._asdict() for each in found], "application": name or ""}

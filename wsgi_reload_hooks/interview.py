@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import traceback
-from typing import Any, Optional
+from typing import Any
 
 _SETTINGS = ("preload_app", "reload", "backlog", "chdir", "config", "raw_env", "pythonpath")
 _ENV_PREFIX = "WSGI_RELOAD_"
@@ -53,52 +53,29 @@ def _ask(anonymous: bool) -> dict[str, Any]:
     except BaseException as error:
         # Whatever a configuration raises.
         return {**answer, "error": _what_failed(error, said.getvalue(), os.path.dirname(gunicorn.__file__))}
-    application = app.app_uri or app.cfg.wsgi_app or ""
+    application = "" if app.cfg.paste is not None else app.app_uri or app.cfg.wsgi_app or ""
     return {
         **answer,
-        **_where(app, read),
+        "places": _places(app, read),
         "settings": {name: app.cfg.settings[name].get() for name in _SETTINGS},
         "hooks": _HOOKS in sys.modules,
         "environ": {name: value for name, value in os.environ.items() if name.startswith(_ENV_PREFIX)},
         "watchfiles": importlib.util.find_spec("watchfiles") is not None,
         "application": application,
-        "source": _source(application.partition(":")[0], app.cfg) if application and app.cfg.paste is None else None,
+        "path": [*map(os.path.abspath, filter(None, (app.cfg.pythonpath or "").split(","))), *sys.path],
     }
 
 
-def _where(app: Any, read: dict[str, str]) -> dict[str, Any]:
-    """The configurations that are named, and what each setting comes from."""
+def _places(app: Any, read: dict[str, str]) -> dict[str, str]:
+    """What each setting comes from, where that is no default."""
     from gunicorn.config import Config
 
-    config = Config()
-    config.settings["config"].action = "append"
-    parser = config.parser()
+    parser = Config().parser()
     words, variable = parser.parse_args(), parser.parse_args(app.cfg.get_cmd_args_from_env())
     places = {name: read[name] for name in _SETTINGS if name in read}
     for source, found in (("GUNICORN_CMD_ARGS", variable), ("command line", words)):
         places.update((name, source) for name in _SETTINGS if getattr(found, name, None) is not None)
-    return {"places": places, "configs": words.config or [], "variable_configs": variable.config or []}
-
-
-def _source(module: str, cfg: Any) -> Optional[str]:
-    """The file that *module* would be loaded from, or None where only its import could tell."""
-    for path in filter(None, (cfg.pythonpath or "").split(",")):
-        sys.path.insert(0, os.path.abspath(path))
-    first, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(first)
-    except (ImportError, ValueError):
-        return None
-    if spec is None:
-        return None
-    origin = spec.origin
-    folders = list(spec.submodule_search_locations or ())
-    for name in rest:
-        places = [os.path.join(folder, name) for folder in folders]
-        found = [each for place in places for each in (place + ".py", os.path.join(place, "__init__.py"))]
-        origin = next(filter(os.path.isfile, found), None)
-        folders = list(filter(os.path.isdir, places))
-    return os.path.abspath(origin) if origin is not None and os.path.isfile(origin) else None
+    return places
 
 
 def _what_failed(error: BaseException, said: str, gunicorn: str) -> dict[str, Any]:

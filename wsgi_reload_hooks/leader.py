@@ -11,7 +11,7 @@ import os
 import time
 from typing import Any, Callable, Optional
 
-from . import frameworks
+from . import frameworks, uwsgi_checks
 from .assets import Assets
 from .callbacks import Callbacks
 from .checkout import Checkout
@@ -48,7 +48,7 @@ _RETRY = 5.0
 class Means:
     """What a leader works with. *plan* makes the plan of a rehearsal, or None where nothing can be rehearsed. *exchange*
     puts what was proven into service. *make_engine* makes what notices changes. *callbacks* are the user's own; *control*
-    is where the command line gets in.
+    is where the command line gets in. *executable*: whether uWSGI can execute itself anew.
     """
 
     plan: Callable[[], Optional[Plan]]
@@ -56,6 +56,7 @@ class Means:
     make_engine: Callable[[Scanner], Engine]
     callbacks: Callbacks
     control: Optional[Control]
+    executable: bool
 
 
 class Leader:
@@ -92,6 +93,7 @@ class Leader:
         self._held = self._told_again = self._failed_start = False
         self._looks = Looks()
         self._control = means.control
+        self._executable = means.executable
         self._desk = None if means.control is None else Desk(means.control, self._reloader, files, self._looks, self)
         self._take_over()
         # Last: it may start a process, which nobody would end if this raised.
@@ -169,6 +171,11 @@ class Leader:
         """See `desk.Clerk`."""
         alive = {slot.pid for slot in self._server.workers()}
         return sorted(pid for pid, note in self._notes().items() if pid in alive and path in note["files"])
+
+    def examine(self) -> Message:
+        """See `desk.Clerk`."""
+        found = uwsgi_checks.findings(self._server, self._executable)
+        return {"findings": [each._asdict() for each in found], "application": uwsgi_checks.application(self._server)}
 
     # -- what is known ---------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import errno
+import importlib.machinery
 import os
 import sys
 import tempfile
@@ -12,33 +13,50 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Optional
 
-from . import bytecode
 from .files import IGNORED_FOLDERS, Files
 from .findings import Finding, some
 from .hearing import extension
 from .mounts import Mount, deaf, mounts
 from .settings import Settings, project_root
-from .setups import Setup
 
 _FOLDERS_AT_MOST = 20_000
 # Clocks of file systems tick coarsely, those of other machines differ a little.
 _SLACK = 2.0
 _LIMITS = {errno.ENOSPC: "max_user_watches", errno.EMFILE: "max_user_instances"}
 _SEEN = 0x2
-_TRAPS = {
-    bytecode.UNCHECKED: (
-        "Python never compares this byte code with its source (unchecked-hash): a save is not served",
-        "python -m compileall --invalidation-mode timestamp -f, or remove it",
-    ),
-    bytecode.STALE: (
-        "its source was saved again within the second, with the same size: Python runs the text of before",
-        "remove it",
-    ),
-    bytecode.ORPHAN: (
-        "byte code without a source, and Python imports it: what was removed is still served",
-        "remove it",
-    ),
-}
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """What a server serves. *place*: the server or its configuration, for a finding. *application*: as gunicorn or uWSGI is
+    given it, empty where it is not known. *path*: the server's ``sys.path``. *watchfiles*: whether the server can import
+    watchfiles, None where that is not known."""
+
+    place: str
+    folder: str
+    environ: Mapping[str, str]
+    application: str = ""
+    path: Sequence[str] = ()
+    watchfiles: Optional[bool] = None
+
+    @property
+    def source(self) -> Optional[str]:
+        """The file of the application, None where only its import can tell."""
+        name = self.application.partition(":")[0]
+        file = os.path.join(self.folder, name)
+        if os.path.isfile(file):
+            return file
+        spec, whole = None, ""
+        path = [os.path.join(self.folder, each) for each in ("", *self.path)]
+        for part in name.split(".") if name else ():
+            whole = f"{whole}.{part}".lstrip(".")
+            try:
+                spec = importlib.machinery.PathFinder.find_spec(whole, path)
+            except (ImportError, ValueError):
+                return None
+            path = list(spec.submodule_search_locations or ()) if spec is not None else []
+        found = None if spec is None else spec.origin
+        return os.path.abspath(found) if found is not None and os.path.isfile(found) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,32 +69,31 @@ class System:
     now: float
     grant: Callable[[Sequence[str]], tuple[int, str]]
     skew: Callable[[str], Optional[float]]
-    somaxconn: Optional[int]
 
 
 def this_system() -> System:
     """The machine that this runs on."""
-    return System(mounts(), time.time(), granted, skew_of, _number("/proc/sys/net/core/somaxconn"))
+    return System(mounts(), time.time(), granted, skew_of)
 
 
-def examine(setup: Setup, settings: Settings, system: System) -> Iterator[Finding]:
-    """What speaks against the project that *setup* serves, on this *system*."""
-    root = project_root(setup.folder)
+def examine(project: Project, settings: Settings, system: System) -> Iterator[Finding]:
+    """Findings about the *project* on this *system*."""
+    root = project_root(project.folder)
     if root == os.sep:
         yield Finding(
             "project",
-            setup.place,
+            project.place,
             "the working directory is /, so everything is the project",
             "start the server in the project's folder (WorkingDirectory=, --chdir)",
         )
         return
     files = Files(settings, root)
-    yield from _outside(setup, files)
+    yield from _outside(project, files)
     yield from _listed(settings, root)
     far = deaf([root], system.mounts).get(root)
     if far is not None:
         yield from _mount(root, far, settings, system)
-    found = _Walk(root, setup.environ, system.now)
+    found = _Walk(root, system.now)
     if found.late:
         furthest = max(found.late, key=lambda path: found.late[path])
         yield Finding(
@@ -86,31 +103,30 @@ def examine(setup: Setup, settings: Settings, system: System) -> Iterator[Findin
             "time takes it for new, again and again",
             "set the clock of the machine that saved it, and touch it",
         )
-    for kind, paths in found.bytecode.items():
-        yield Finding("byte-code", some([files.relative(path) for path in paths]), *_TRAPS[kind])
-    listens = settings.engine != "stat" and far is None and _can_listen(setup)
+    listens = settings.engine != "stat" and far is None and _can_listen(project)
     if listens and sys.platform == "linux":
         files.extra()
         yield from _watches({*found.folders, *files.walked()}, root, system)
 
 
-def _outside(setup: Setup, files: Files) -> Iterator[Finding]:
-    if setup.source is None or files.ours(setup.source):
+def _outside(project: Project, files: Files) -> Iterator[Finding]:
+    source = project.source
+    if source is None or files.ours(source):
         return
-    name = setup.application.partition(":")[0].partition(".")[0]
+    name = project.application.partition(":")[0].partition(".")[0]
     beside = [os.path.join(files.root, *folder, name) for folder in ((), ("src",))]
     here = next((each for each in beside if name and (os.path.isdir(each) or os.path.isfile(each + ".py"))), None)
-    why = files.explain(setup.source).removeprefix("not watched: ")
+    why = files.explain(source).removeprefix("not watched: ")
     if here is not None and "third-party" in why:
         yield Finding(
             "outside",
-            setup.source,
+            source,
             f"{name} is imported from there, a copy: a save of {files.relative(here)} changes nothing",
             "pip install -e .",
         )
         return
     fix = "take it out of exclude" if "exclude" in why else "pip install -e ., or third_party = true"
-    yield Finding("outside", setup.source, f"the application itself is not watched: {why}", fix)
+    yield Finding("outside", source, f"the application itself is not watched: {why}", fix)
 
 
 def _listed(settings: Settings, root: str) -> Iterator[Finding]:
@@ -163,22 +179,19 @@ def _watches(folders: set[str], root: str, system: System) -> Iterator[Finding]:
     )
 
 
-def _can_listen(setup: Setup) -> bool:
-    has = setup.watchfiles if setup.watchfiles is not None else extension() is not None
-    forced = setup.environ.get("WATCHFILES_FORCE_POLLING", "")
+def _can_listen(project: Project) -> bool:
+    has = project.watchfiles if project.watchfiles is not None else extension() is not None
+    forced = project.environ.get("WATCHFILES_FORCE_POLLING", "")
     return has and forced.lower() in ("", "false", "disable", "disabled")
 
 
 class _Walk:
-    """What lies in the project: *folders* with modules, files that are *late* (their time in the future), *bytecode* that is
-    a trap, by its kind."""
+    """What lies in the project: *folders* with modules, and files that are *late* (their time is in the future)."""
 
-    def __init__(self, root: str, environ: Mapping[str, str], now: float) -> None:
+    def __init__(self, root: str, now: float) -> None:
         self.folders: list[str] = []
         self.late: dict[str, float] = {}
-        self.bytecode: dict[str, list[str]] = {}
         self._limit = now + _SLACK
-        self._cached = "PYTHONPYCACHEPREFIX" not in environ
         for number, (folder, inside, names) in enumerate(os.walk(root)):
             if number > _FOLDERS_AT_MOST:
                 return
@@ -186,13 +199,9 @@ class _Walk:
             inside[:] = [each for each in inside if self._is_ours(folder, each)]
 
     def _is_ours(self, folder: str, name: str) -> bool:
-        if name == bytecode.CACHE:
-            return self._cached
         return name not in IGNORED_FOLDERS and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
 
     def _look(self, folder: str, names: Sequence[str]) -> None:
-        for kind, path in bytecode.traps_in(folder, names):
-            self.bytecode.setdefault(kind, []).append(path)
         modules = [os.path.join(folder, name) for name in names if name.endswith(".py")]
         if modules:
             self.folders.append(folder)

@@ -9,6 +9,7 @@ import re
 import socket
 import stat
 from collections.abc import Mapping
+from typing import Optional
 
 # More than clients will be while a program is replaced.
 BACKLOG = 2048
@@ -21,6 +22,15 @@ class AddressError(ValueError):
 
 class NoAddressError(AddressError):
     """It is no address at all."""
+
+
+def somaxconn() -> Optional[int]:
+    """How many connections the system lets wait at one socket; None where it does not tell."""
+    try:
+        with open("/proc/sys/net/core/somaxconn", "rb") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
 
 
 def bind(address: str) -> socket.socket:

@@ -616,6 +616,10 @@ class Supervisor:
         """See `desk.Clerk`."""
         return [child.pid for child in self._children() if path in child.loaded]
 
+    def examine(self) -> Answer:
+        """See `desk.Clerk`. The program's own options are not known."""
+        return {"findings": [], "application": ""}
+
     # -- ends --------------------------------------------------------------------------------------------------------
 
     def _bury(self, child: Child, now: float) -> None:

@@ -83,7 +83,7 @@ class Hooks:
         self._loading = True
         self._turning = self._native.lock()
         self._departure: Optional[Departure] = None
-        self._over = False
+        self._over = self._executable = False
         self._theirs_excepthook = sys.excepthook
 
     def start(self) -> None:
@@ -93,7 +93,7 @@ class Hooks:
         self._station.watch_imports()
         sys.excepthook = self._raised
         atexit.register(self._ends)
-        executable = self._server.mend_binary_path()
+        self._executable = self._server.mend_binary_path()
         if self._server.number() == 0:
             self._server.beat(self._signal, self._beat, _HEARTBEAT)
             self._server.after_fork(self._forked)
@@ -101,7 +101,7 @@ class Hooks:
             self._server.beat(self._signal, self._beat, _HEARTBEAT if first and self._server.number() == 1 else 0)
             self._begin_watching()
         if first and self._server.number() < 2 and not self._server.was_reloaded:
-            for line in (*self._complaints, *uwsgi_checks.complaints(self._server, executable)):
+            for line in (*self._complaints, *uwsgi_checks.complaints(self._server, self._executable)):
                 self._journal.warning("%s", line)
         if not first and self._settings.broken_start == "wait" and self._station.ended_before():
             self._station.in_trouble(Refused("the import ended the process"))
@@ -207,7 +207,7 @@ class Hooks:
     def _make_leader(self) -> Leader:
         exchange = Exchange(self._server, self._ledger, self._signal)
         control = control_or_none("uwsgi", self._server.master, self._journal.warning)
-        means = Means(self._plan, exchange, self._make_engine, self._callbacks(), control)
+        means = Means(self._plan, exchange, self._make_engine, self._callbacks(), control, self._executable)
         try:
             return Leader(self._server, self._settings, self._files, self._ledger, means)
         except BaseException:

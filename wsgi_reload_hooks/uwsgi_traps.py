@@ -1,10 +1,9 @@
-"""What in uWSGI's options will bite when code is reloaded, and what to do: the hooks inside and the doctor outside use
-the same words."""
+"""Checks of uWSGI's options: what gets in the way of reloads, and what to do. They need no uWSGI."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 APART = ("mule", "mules", "farm", "spooler")
 """Options that make processes which are not workers, and are not rolled with them."""
@@ -12,6 +11,8 @@ ROUTERS = ("http", "https", "http2", "fastrouter", "rawrouter")
 ROUTER = "http-router"
 LAZY = "lazy-apps"
 FILES_AT_MOST = 1_048_576
+_DEFAULT_LISTEN = 100
+_ENOUGH = 1024
 _OTHERS = ("py-autoreload", "py-auto-reload", "python-autoreload", "python-auto-reload", "touch-reload", "fs-reload")
 _CHAINS = ("touch-chain-reload", "touch-workers-reload")
 
@@ -82,4 +83,26 @@ def traps(
             "open-files",
             f"the limit of open files is {files}: uWSGI closes each of them at a reload, for seconds",
             "add max-fd = 65536",
+        )
+
+
+def queue(options: Collection[str], *, stalls: bool, listen: int, somaxconn: Optional[int]) -> Iterator[Trap]:
+    """Traps in how many connections can wait, and in a start that fails.
+
+    *options*: the names of those that are on. *stalls*: whether clients wait for an import at a reload. *listen*: how many
+    connections uWSGI lets wait; *somaxconn*: how many the system does, None where that is not known.
+    """
+    if stalls and listen <= _DEFAULT_LISTEN:
+        yield Trap(
+            "listen",
+            f"while clients wait for an import, {listen} connections can wait: others are not answered in time",
+            f"listen = {min(_ENOUGH, somaxconn or _ENOUGH)}",
+            ("listen",),
+        )
+    if "need-app" in options and not {"lazy-apps", "lazy"} & set(options):
+        yield Trap(
+            "need-app",
+            "without lazy-apps a callable that is missing at the very start ends uWSGI, instead of waiting for its repair",
+            "add lazy-apps",
+            ("need-app",),
         )

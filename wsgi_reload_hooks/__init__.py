@@ -11,12 +11,12 @@ A map of the modules, each group from the first to read on:
 - what is asked from outside: `control`, `desk`, `private`
 - gunicorn, from its face on: `gunicorn_conf`, `attach`, `arbiter`, `lookout`, `crew`, `offspring`, `worker`, `gate`,
   `lameduck`, `configuration`, `reports`, `gunicorn_log`, `gunicorn_clerk`; one import for all workers: `zygote`,
-  `subreaper`, `warm`, `stash`, `units`, `world`
+  `warm`, `stash`, `units`, `world`
 - uWSGI, from its face on: `uwsgi_timer`, `uwsgi_attach`, `leader`, `roll`, `station`, `ledger`, `bell`, `departure`, `targets`, `uwsgi_server`,
   `uwsgi_checks`, `uwsgi_traps`
-- any script: `scripts`, `supervisor`, `child`, `supervised`, `trial`, `guard`, `sockets`, `terminal`, `native`
-- the command line: `__main__`, `cli`, `console`; its commands: `run`, `serve`, `serving`, `web`, `hup`, `outside`, `pidfile`,
-  `check`, `surroundings`, `status`, `reload`, `pause`, `resume`, `explain`, `reach`
+- any script: `scripts`, `supervisor`, `child`, `supervised`, `trial`, `guard`, `sockets`, `terminal`, `native`, `subreaper`
+- the command line: `__main__`, `cli`, `console`; its commands: `run`, `serve`, `hup`, `outside`, `pidfile`, `check`,
+  `surroundings`, `status`, `reload`, `pause`, `resume`, `explain`, `reach`
 - the doctor: `doctor`, `diagnosis`, `findings`, `project_checks`, `bytecode`, `setups`, `running`, `invocation`, `interview`,
   `uwsgi_options`, `uwsgi_files`
 """

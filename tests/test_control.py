@@ -302,10 +302,10 @@ def test_what_dead_servers_left(runtime: Path) -> None:
         process.communicate(b"\n")
     assert home not in list(homes())
     assert [each.name for each in Path(home.path).parent.iterdir()] == ["notes-1-2"]
-    mine = make_home("serve", os.getpid())
+    mine = make_home("uwsgi", os.getpid())
     (Path(mine.path).parent / "gunicorn-1-2").mkdir()
     make_home("run", os.getpid())
-    assert sorted(each.name.split("-")[0] for each in Path(mine.path).parent.iterdir()) == ["notes", "run", "serve"]
+    assert sorted(each.name.split("-")[0] for each in Path(mine.path).parent.iterdir()) == ["notes", "run", "uwsgi"]
 
 
 def test_another_container(runtime: Path) -> None:

@@ -21,6 +21,7 @@ CORE = {
     "settings": 0,
     "proof": 0,
     "native": 0,
+    "subreaper": 0,
     "gitignore": 0,
     "private": 0,
     "control": 1,
@@ -70,7 +71,6 @@ GUNICORN = {
     "lameduck": 7,
     "configuration": 7,
     "lookout": 7,
-    "subreaper": 7,
     "worker": 8,
     "zygote": 9,
     "crew": 10,
@@ -95,11 +95,9 @@ UWSGI = {
     "uwsgi_attach": 11,
     "uwsgi_timer": 12,
 }
-# The command line and what it starts: it uses the core, and knows the web servers of `serve`.
+# The command line and what it starts: it uses the core; `serve` becomes gunicorn.
 COMMANDS = {
     "surroundings": 9,
-    "web": 9,
-    "serving": 10,
     "outside": 10,
     "reach": 10,
     "status": 11,
@@ -124,7 +122,7 @@ FACTS = {"findings": 2, "gunicorn_checks": 3, "uwsgi_traps": 0}
 LAYERS = {**CORE, **GUNICORN, **UWSGI, **COMMANDS, **FACTS}
 # gunicorn with what its worker classes run on.
 OF_GUNICORN = {"gunicorn", "uvicorn", "uvicorn_worker", "tornado", "gevent"}
-SERVERS = OF_GUNICORN | {"uwsgi", "uwsgidecorators", "waitress", "werkzeug"}
+SERVERS = OF_GUNICORN | {"uwsgi", "uwsgidecorators", "werkzeug"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 
@@ -189,9 +187,11 @@ def test_adapter_knows_one_server(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(COMMANDS))
 def test_commands_know_no_adapter(module: str) -> None:
-    """The command line imports the core and the web servers of its own, not what runs inside gunicorn or uWSGI."""
+    """The command line imports the core, not what runs inside a server; `serve` asks gunicorn what it would load."""
     assert ours(module) <= {*CORE, *COMMANDS, *FACTS}
-    assert {name.partition(".")[0] for name in imports(module)} & SERVERS <= {"waitress"}
+    assert {name.partition(".")[0] for name in imports(module)} & SERVERS <= (
+        {"gunicorn"} if module == "serve" else set()
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -15,8 +15,8 @@ A map of the modules, each group from the first to read on:
 - uWSGI, from its face on: `uwsgi_timer`, `uwsgi_attach`, `leader`, `roll`, `station`, `ledger`, `bell`, `departure`, `targets`, `uwsgi_server`,
   `uwsgi_checks`, `uwsgi_traps`
 - any script: `scripts`, `supervisor`, `child`, `supervised`, `trial`, `guard`, `sockets`, `terminal`, `native`
-- the command line: `__main__`, `cli`, `console`; its commands: `run`, `serve`, `serving`, `web`, `hup`, `outside`, `pidfile`,
-  `check`, `surroundings`, `status`, `reload`, `pause`, `resume`, `explain`, `reach`
+- the command line: `__main__`, `cli`, `console`; its commands: `run`, `serve`, `hup`, `outside`, `pidfile`, `check`,
+  `surroundings`, `status`, `reload`, `pause`, `resume`, `explain`, `reach`
 - the doctor: `doctor`, `findings`, `process_checks`, `project_checks`, `gunicorn_setup`, `gunicorn_checks`, `command_line`,
   `interview`
 """

@@ -9,13 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Callable, Optional
 
 from .guard import Guard
-from .proof import Refused
 from .reports import Message, Reports
 from .scanner import Digest
 from .supervised import BOOT, FLAG, REPORTS_AT, flag
-
-GATE_AT = 9
-"""The number of the descriptor of the gate: a byte lets the program serve, its end sends it away."""
 
 LISTENING_FROM = 3
 LISTENING_AT_MOST = REPORTS_AT - LISTENING_FROM
@@ -44,21 +40,15 @@ class Child:
         self._kill_at: Optional[float] = None
         self._killed_at: Optional[float] = None
         self._look_closer_at = 0.0
-        self._told_all = False
         self.began = time.monotonic()
         self.status: Optional[int] = None
         """How it ended: an exit code, or a signal below 0; None while it lives."""
         self.said_hello = False
         self.loaded: dict[str, Digest] = {}
         """What it has loaded, as it was then; kept by whoever hears it."""
-        self.ready = False
-        """Whether it waits at its gate."""
-        self.why: Optional[Refused] = None
-        """Why it cannot serve, in its own words."""
         self.reports = Reports()
-        waiting, self._gate = os.pipe()
         places = [(number, LISTENING_FROM + place) for place, number in enumerate(listening)]
-        places += [(self.reports.writer, REPORTS_AT), (waiting, GATE_AT)]
+        places.append((self.reports.writer, REPORTS_AT))
         path = os.pathsep.join(filter(None, [BOOT, environ.get("PYTHONPATH", "")]))
         told = {**environ, FLAG: flag(self.reports.writer, third_party), "PYTHONPATH": path}
         # What it prints is seen at once, also through a pipe.
@@ -68,22 +58,12 @@ class Child:
         except BaseException:
             self.close()
             raise
-        finally:
-            os.close(waiting)
 
     def heard(self) -> list[Message]:
         """What it and its descendants have told since the last time."""
         messages = [message for _, message in self.reports.decode(self.reports.read())]
         self.said_hello = self.said_hello or any(message["kind"] == "hello" for message in messages)
         return messages
-
-    def open_gate(self) -> None:
-        """Let it serve."""
-        try:
-            os.write(self._gate, b".")
-        except BrokenPipeError:
-            # It has just ended.
-            pass
 
     def poll(self, stopped: Callable[[int], object] = lambda number: None) -> bool:
         """Whether nothing of it lives any more. *stopped* is called with the signal when it was stopped (Ctrl-Z)."""
@@ -111,22 +91,12 @@ class Child:
             self._signal(signal.SIGKILL)
         return False
 
-    def leave(self, kill_after: float, order: signal.Signals = signal.SIGTERM, *, alone: bool = False) -> None:
-        """Have it leave: *order* to its whole process group, SIGKILL *kill_after* seconds later.
-
-        *alone*: what it has started may still work for it, and is told when it has ended itself.
-        """
-        alone = alone and self.status is None
+    def leave(self, kill_after: float, order: signal.Signals = signal.SIGTERM) -> None:
+        """Have it leave: *order* to its whole process group, SIGKILL *kill_after* seconds later."""
         if self._kill_at is None:
             self._kill_at = time.monotonic() + kill_after
-        elif alone or self._told_all:
-            return
-        self._told_all = not alone
-        # One that is stopped hears nothing else than the second.
-        for number in (order, signal.SIGCONT):
-            if alone:
-                os.kill(self.pid, number)
-            else:
+            # One that is stopped hears nothing else than the second.
+            for number in (order, signal.SIGCONT):
                 self._signal(number)
 
     def go_on(self) -> None:
@@ -151,7 +121,6 @@ class Child:
     def close(self) -> None:
         """Nothing of it lives: forget it."""
         self.reports.close()
-        os.close(self._gate)
         if hasattr(self, "pid"):
             self._guard.forget(self.pid)
 

@@ -59,7 +59,7 @@ class Guard:
     ) -> int:
         """Start *command* (a path first) at the head of a process group of its own. Its pid, which is the group's.
 
-        *places*: (file descriptor here, its number there) besides 0, 1 and 2, which are ours; the number is 3 to 9. The
+        *places*: (file descriptor here, its number there) besides 0, 1 and 2, which are ours; the number is 3 to 8. The
         first *listening* of them are told in systemd's way (``LISTEN_FDS``). *meet* is called with the pid before the
         program runs. Signals that were ignored when this object was made (``nohup``) are ignored by the program, too.
         Raises OSError where it cannot be run.

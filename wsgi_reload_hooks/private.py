@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
-KINDS = ("gunicorn", "uwsgi", "run", "serve", "client")
+KINDS = ("gunicorn", "uwsgi", "run", "client")
 _FOLDER = "wsgi-reload-hooks"
 _TRIED = 1000
 

@@ -13,7 +13,7 @@ PATHS_AT_MOST = 50
 class Record:
     """Times are seconds since the epoch, durations seconds; both are floats.
 
-    *server* is ``gunicorn``, ``uwsgi``, ``run`` or ``serve``, *version* its version or ours, *root* the project's
+    *server* is ``gunicorn``, ``uwsgi`` or ``run``, *version* its version or ours, *root* the project's
     folder.
     """
 

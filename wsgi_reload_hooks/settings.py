@@ -106,7 +106,7 @@ class Settings:
     )
     kill_after: float = _setting(
         5.0,
-        "run, serve: a program that was told to leave and has not by then is killed, with its whole process group",
+        "run: a program that was told to leave and has not by then is killed, with its whole process group",
         _SECONDS,
         minimum=0.01,
     )

@@ -56,19 +56,6 @@ def inherited(environ: Mapping[str, str]) -> list[int]:
     return list(range(_FIRST, _FIRST + int(count))) if count.isdigit() else []
 
 
-def taken(number: int) -> socket.socket:
-    """The socket with the descriptor *number*, which somebody else listens on for us. Raises `AddressError`."""
-    try:
-        listening = socket.socket(fileno=number)
-        if listening.type == socket.SOCK_STREAM and listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            return listening
-        # It is not ours to close.
-        listening.detach()
-    except OSError:
-        pass
-    raise AddressError(f"descriptor {number} was handed over (LISTEN_FDS), but it is no stream socket that listens")
-
-
 def remove(listening: socket.socket) -> None:
     """Close it; of a Unix socket, leave no file behind."""
     path = listening.getsockname() if listening.family not in (socket.AF_INET, socket.AF_INET6) else None
@@ -78,15 +65,6 @@ def remove(listening: socket.socket) -> None:
             # Somebody else may have taken the place.
             if not _is_listening(path):
                 os.unlink(path)
-
-
-def name(listening: socket.socket) -> str:
-    """Its address, as one writes it."""
-    address = listening.getsockname()
-    if listening.family not in (socket.AF_INET, socket.AF_INET6):
-        return "unix:" + (address if isinstance(address, str) else "@" + os.fsdecode(address[1:]))
-    host = f"[{address[0]}]" if listening.family == socket.AF_INET6 else address[0]
-    return f"http://{host}:{address[1]}"
 
 
 def _reason(error: Exception) -> str:

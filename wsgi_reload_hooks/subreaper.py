@@ -12,6 +12,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
+NO_ORPHANS = "WSGI_NO_ORPHANS"
+"""Name of the environment variable with the pid of a server whose workers are killed when it ends, however it ends."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
-from typing import Callable, Optional
+from typing import Optional
 
 from .callbacks import Callbacks
 from .checkout import Checkout
@@ -50,14 +50,10 @@ START_AGAIN = 3
 """The exit code by which a program asks to be started again (Django, Bottle, Werkzeug)."""
 
 _RETRY = 5.0
-_GRACE = 0.5
 _AT_ONCE = 3.0
 _AT_ONCE_AT_MOST = 3
 _LOADED_AFTER = 0.5
 _SILENT_AFTER = 5.0
-# One that has served for so long is started again at once when it dies; else it is given more time at each death.
-_STEADY = 10.0
-_PAUSE_AT_MOST = 30.0
 _ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 # Somebody wanted it to end, or wants to read no more of it: with it, so do we. 130 and 143 are what shells make of the
 # first two.
@@ -68,15 +64,13 @@ _ENDED = (0, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGQUIT, -
 class Program:
     """What is run.
 
-    *command*: a path first. *listening*: descriptors of sockets that it is given. *gated*: it says when it is ready and
-    waits at its gate, so that the next one starts beside it. *targets*: what to import before it is replaced, where that
-    is known. *script*: its own file, if it is one of Python's; *arguments*: that and what follows it.
+    *command*: a path first. *listening*: descriptors of sockets that it is given. *targets*: what to import before it is
+    replaced, where that is known. *script*: its own file, if it is one of Python's; *arguments*: that and what follows it.
     """
 
     command: tuple[str, ...]
     environ: Mapping[str, str]
     listening: tuple[int, ...] = ()
-    gated: bool = False
     targets: tuple[Target, ...] = ()
     script: Optional[str] = None
     arguments: tuple[str, ...] = ()
@@ -110,7 +104,6 @@ class Supervisor:
         self._terminal = Terminal()
         self._guard = Guard()
         self._serving: Optional[Child] = None
-        self._next: Optional[Child] = None
         self._going: list[Child] = []
         self._rehearsal: Optional[Rehearsal] = None
         self._trial: Optional[Rehearsal] = None
@@ -124,14 +117,13 @@ class Supervisor:
         self._heard_at = self._looked = time.monotonic()
         self._asked_at: Optional[float] = None
         self._retry_at = 0.0
-        self._at_once = self._deaths = 0
+        self._at_once = 0
         self._introduced = self._crashed = self._has_served = self._told_again = False
         self._ordered: Optional[signal.Signals] = None
         self._status: Optional[int] = None
         self._signals: deque[int] = deque()
         self._looks = Looks()
-        kind = "serve" if program.gated else "run"
-        self._record = Record(kind, "", os.getpid(), self._files.root, time.time())
+        self._record = Record("run", "", os.getpid(), self._files.root, time.time())
         callbacks = Callbacks(settings, self._journal, self._files.root)
         self._chronicle = Chronicle(settings, self._journal, self._record, callbacks)
         self._control: Optional[Control] = None
@@ -179,7 +171,7 @@ class Supervisor:
         if self._is_over:
             self._withdraw()
             for child in self._children():
-                child.leave(self._settings.kill_after, _order(self._ordered), alone=self._program.gated)
+                child.leave(self._settings.kill_after, _order(self._ordered))
             return not self._children()
         if self._desk is not None and self._control is not None:
             self._desk.take(self._control.receive())
@@ -208,7 +200,7 @@ class Supervisor:
             wait = min(wait, 0.02)
         if self._desk is not None:
             wait = min(wait, self._desk.wait())
-        if self._next is not None or (self._serving is not None and not self._introduced):
+        if self._serving is not None and not self._introduced:
             wait = min(wait, 0.1)
         control = None if self._control is None else self._control.reader
         told = [each for each in (self._engine.reader, control) if each is not None]
@@ -223,7 +215,7 @@ class Supervisor:
         return self._ordered is not None or self._status is not None
 
     def _children(self) -> list[Child]:
-        return [child for child in (self._serving, self._next, *self._going) if child is not None]
+        return [child for child in (self._serving, *self._going) if child is not None]
 
     @contextlib.contextmanager
     def _signals_at_hand(self) -> Iterator[int]:
@@ -295,10 +287,6 @@ class Supervisor:
             self._trials.hello(
                 str(message["executable"]), map(str, message["path"]), str(message["runs"]), (int(major), int(minor))
             )
-        elif kind == "ready":
-            child.ready = True
-        elif kind == "refused":
-            child.why = Refused(**{**message, "files": tuple(message["files"])})
 
     def _heard_loaded(self, child: Child, path: str, found: Optional[list[int]]) -> None:
         if not self._files.ours(path):
@@ -310,10 +298,7 @@ class Supervisor:
         content = self._digests.at(path, seen)
         child.loaded[path] = content
         self._heard_at = time.monotonic()
-        if child is self._next:
-            self._scanner.watch(path, seen)
-            self._reloader.tried(path, content)
-        elif child is self._serving:
+        if child is self._serving:
             self._scanner.watch(path, seen)
             self._reloader.serves(path, content)
             if self._digests.now(path) != self._reloader.service[path]:
@@ -402,8 +387,7 @@ class Supervisor:
                     self._journal.debug("not to be imported beside the program: %s", outcome.refused.reason)
             return
         if (
-            self._program.gated
-            or not self._settings.rehearse
+            not self._settings.rehearse
             or child is None
             or child.status is not None
             or self._reloader.state is not State.IDLE
@@ -434,8 +418,6 @@ class Supervisor:
             self._withdraw()
         elif self._rehearsal is not None:
             self._rehearse(now)
-        elif self._next is not None:
-            self._advance(self._next, now)
 
     def _begin(self, now: float) -> None:
         self._end_trial()
@@ -454,10 +436,7 @@ class Supervisor:
             return
         try:
             plan = self._trials.plan() if self._settings.rehearse else None
-            if self._program.gated:
-                forget_bytecode(pending)
-                self._next = self._spawn()
-            elif plan is not None and self._serving is not None:
+            if plan is not None and self._serving is not None:
                 self._rehearsal = Rehearsal(plan, self._files, self._settings.boot_timeout)
             else:
                 # Nothing to lose, or nothing known that could be tried.
@@ -499,39 +478,26 @@ class Supervisor:
         else:
             self._proven()
 
-    def _advance(self, child: Child, now: float) -> None:
-        """The next one, on its way beside the one that serves."""
-        if child.ready and self._reloader.outdated():
-            self._withdraw()
-            self._begin(now)
-        elif child.ready:
-            self._proven()
-        elif now - child.began > self._settings.boot_timeout + _GRACE:
-            self._withdraw()
-            self._refuse(Refused(f"it did not load within {self._settings.boot_timeout:g} s"), child.loaded)
-
     def _proven(self) -> None:
-        """What is on disk is good as far as it can be told: it takes over."""
+        """The new code is good as far as can be told: stop the program, so that `_start` can start it again."""
         forget_bytecode(self._reloader.proven())
         old, self._serving = self._serving, None
         if old is not None:
             self._going.append(old)
-        if self._next is None:
-            if old is not None:
-                old.leave(self._settings.kill_after)
-                self._terminal.take_back()
-            return
-        self._serving, self._next = self._next, None
-        self._terminal.lend(self._serving.pid)
-        self._serving.open_gate()
-        if old is not None:
-            # What its requests have started is needed until they are answered.
-            old.leave(self._settings.kill_after, alone=True)
-        self._in_service()
+            old.leave(self._settings.kill_after)
+            self._terminal.take_back()
 
     def _start(self, now: float) -> None:
+        program, settings = self._program, self._settings
         try:
-            self._serving = self._spawn(meet=self._terminal.lend)
+            self._serving = Child(
+                self._guard,
+                program.command,
+                program.environ,
+                program.listening,
+                settings.third_party,
+                meet=self._terminal.lend,
+            )
         except OSError as error:
             self._reloader.failed_start({})
             self._cannot_start(error, now)
@@ -548,19 +514,14 @@ class Supervisor:
         self._watch.serving()
         if again:
             what = self._cause or self._journal.names(self._saved)
-            text = "reloaded in %.2f s: %s" if self._program.gated else "restarted in %.2f s: %s"
             seconds = now - (self._asked_at or now)
             told = {"seconds": seconds, "files": sorted(self._saved), "workers": 1}
-            self._journal.info(text, seconds, what, event="reloaded", **told)
+            self._journal.info("restarted in %.2f s: %s", seconds, what, event="reloaded", **told)
             self._chronicle.reloaded(self._saved, seconds, 1, self._cause or None)
         elif self._record.refused:
             # A start that was broken, and is repaired.
             self._chronicle.idle()
         self._asked_at, self._saved, self._cause = None, set(), ""
-
-    def _spawn(self, meet: Callable[[int], object] = lambda pid: None) -> Child:
-        program = self._program
-        return Child(self._guard, program.command, program.environ, program.listening, self._settings.third_party, meet)
 
     def _cannot_start(self, error: OSError, now: float) -> None:
         """No process, no temporary file: that says nothing about the code."""
@@ -577,10 +538,6 @@ class Supervisor:
         rehearsal, self._rehearsal = self._rehearsal, None
         if rehearsal is not None:
             rehearsal.withdraw()
-        child, self._next = self._next, None
-        if child is not None:
-            child.kill()
-            self._going.append(child)
 
     def _end_trial(self) -> None:
         trial, self._trial = self._trial, None
@@ -627,37 +584,19 @@ class Supervisor:
         self._hear(child)
         child.close()
         status = child.status or 0
-        if child is self._next:
-            self._next = None
-            self._failed_boot(child, status)
-        elif child is self._serving:
+        if child is self._serving:
             self._serving = None
             self._terminal.take_back()
             if self._ordered is None:
                 self._ended(child, status, now)
             else:
-                self._obeyed(status)
+                self._status = status
         else:
             self._going.remove(child)
             if self._serving is None:
                 self._terminal.take_back()
             if self._ordered is not None and self._status is None and self._serving is None:
-                self._obeyed(status)
-
-    def _obeyed(self, status: int) -> None:
-        """It has ended as we were told to. One that serves has nothing to add to that."""
-        if not self._program.gated:
-            self._status = status
-
-    def _failed_boot(self, child: Child, status: int) -> None:
-        why = child.why
-        if why is None:
-            last = next(reversed(child.loaded), None)
-            after = "" if last is None else f"; the last it began to load was {self._files.relative(last)}"
-            why = Refused(f"it ended with {in_words(status)} before it was ready{after}", last)
-        if self._serving is None:
-            self._reloader.failed_start(child.loaded)
-        self._refuse(why, child.loaded)
+                self._status = status
 
     def _ended(self, child: Child, status: int, now: float) -> None:
         """The program has ended by itself."""
@@ -671,8 +610,6 @@ class Supervisor:
             self._cause = in_words(status)
             self._reloader.asked(self._cause)
             self._asked_at = now
-            if status != START_AGAIN:
-                self._pause(child, now)
             return
         ended = in_words(status)
         if status == START_AGAIN:
@@ -684,21 +621,13 @@ class Supervisor:
         self._crashed = True
         self._journal.warning("the program ended (%s): waiting for a change", ended)
 
-    def _pause(self, child: Child, now: float) -> None:
-        """It has served, and died: the next one comes at once, or after a while when that does not help."""
-        self._deaths = self._deaths + 1 if now - child.began < _STEADY else 1
-        pause = 0.0 if self._deaths == 1 else min(2.0 ** (self._deaths - 2), _PAUSE_AT_MOST)
-        self._retry_at = now + pause
-        soon = f" in {pause:g} s, or when a file is saved" if pause else ""
-        self._journal.warning("the program ended (%s): starting it again%s", self._cause, soon)
-
     def _way(self, child: Child, status: int, now: float) -> _Way:
         if status == START_AGAIN:
             self._at_once = self._at_once + 1 if now - child.began < _AT_ONCE else 0
             return _Way.WAIT if self._at_once >= _AT_ONCE_AT_MOST else _Way.RELOAD
         if status in _ENDED or (self._settings.broken_start == "exit" and not self._introduced):
             return _Way.EXIT
-        return _Way.RELOAD if self._program.gated else _Way.WAIT
+        return _Way.WAIT
 
 
 def _order(ordered: Optional[signal.Signals]) -> signal.Signals:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from types import FrameType
@@ -21,13 +22,16 @@ from .generation import Generation
 from .gunicorn_log import journal
 from .imports import ImportWitness, Modules, unwitnessed
 from .lameduck import LameDuck, UvicornDuck, closing, is_asgi, is_uvicorn, lame_duck
+from .native import Native
 from .proof import Refused
 from .reports import Reports, Sender
 from .scanner import Signature
 from .settings import Settings
+from .subreaper import NO_ORPHANS, end_with
 from .warmup import Failed, is_asgi3, warm_up, warm_up_asgi
 
 App = Callable[..., Awaitable[None]]
+_ADOPTED_WITHIN = 10.0
 _UNAVAILABLE = b"This application could not be loaded. Its server's log says why.\n"
 
 
@@ -99,7 +103,18 @@ class WorkerSide:
 
     def init_process(self) -> None:
         """The worker's own, its failures told to the arbiter instead of being logged by each worker."""
+        if os.environ.get(NO_ORPHANS) == str(self._server.pid):
+            self._end_with_the_arbiter()
         self._told(self._init_process)
+
+    def _end_with_the_arbiter(self) -> None:
+        """Have this worker killed when the arbiter ends; gunicorn's own check waits for the request to end."""
+        native = Native()
+        deadline = time.monotonic() + _ADOPTED_WITHIN
+        while os.getppid() != self._server.pid and time.monotonic() < deadline:
+            # A worker of a zygote becomes the arbiter's child when the process that forked it has ended.
+            native.sleep(0.01)
+        end_with(self._server.pid)
 
     def run(self) -> None:
         """The worker's own, behind the gate."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a restart costs visitors without a big server: `wsgi-reload serve`, Bottle, Werkzeug, and Waitress under hupper.
+"""What a restart costs visitors while one writes code: `wsgi-reload serve`, Bottle, Werkzeug, and Waitress under hupper.
 
 Real servers under load, each a process of its own, as its users start it. First good saves, each seen through to the
 new code, and then SIGKILL to the parent; then a save that does not load (an ImportError) and its repair. The contenders
@@ -101,10 +101,9 @@ class Contender(NamedTuple):
     words: tuple[str, ...] = ()
 
 
-SERVE = ("-m", "wsgi_reload_hooks", "serve", "app:app", "--listen", "127.0.0.1:{port}", "--server")
+SERVE = ("-m", "wsgi_reload_hooks", "serve", "app:app", "--bind", "127.0.0.1:{port}")
 CONTENDERS = {
-    "serve-waitress": Contender("`serve`, Waitress", ("waitress",), words=(*SERVE, "waitress")),
-    "serve-wsgiref": Contender("`serve`, wsgiref", words=(*SERVE, "wsgiref")),
+    "serve": Contender("`serve`", ("gunicorn",), words=SERVE),
     "bottle": Contender("Bottle, `run(reloader=True)`", ("bottle",), BOTTLE),
     "werkzeug": Contender("Werkzeug, `run_simple(use_reloader=True)`", ("werkzeug",), WERKZEUG),
     "hupper": Contender("hupper and Waitress", ("hupper", "waitress"), HUPPER),
@@ -326,7 +325,7 @@ def main() -> None:
                 good[name].append(run.good())
             if options.part != "good":
                 broken[name].append(run.broken())
-    print(circumstances(options, ("waitress", "bottle", "werkzeug", "hupper")))
+    print(circumstances(options, ("gunicorn", "waitress", "bottle", "werkzeug", "hupper")))
     if options.part != "broken":
         print("\nGood saves:\n", *good_table(good), sep="\n")
     if options.part != "good":

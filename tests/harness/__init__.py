@@ -7,7 +7,7 @@ from .hup import Hup, LittleServer
 from .load import Answer, Load
 from .project import Project
 from .script import Script, Session
-from .serve import EACH_KIND, HAVE_WAITRESS, Serve
+from .serve import Serve
 from .server import CONFIGURATION, GUNICORN, MODULE, Gunicorn
 from .uwsgi import HAVE_UWSGI, IS_PYUWSGI, UWSGI, Uwsgi
 from .waiting import holds, wait_until
@@ -15,10 +15,8 @@ from .waiting import holds, wait_until
 __all__ = [
     "ABSENT",
     "CONFIGURATION",
-    "EACH_KIND",
     "GUNICORN",
     "HAVE_UWSGI",
-    "HAVE_WAITRESS",
     "IS_PYUWSGI",
     "MODULE",
     "PACKAGE",

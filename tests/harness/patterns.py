@@ -32,10 +32,6 @@ UWSGI_WORKER = r"(?:spawned uWSGI worker \d+ \(|Respawned uWSGI worker \d+ \(new
 UWSGI_CHILD = r"(?i:spawned) .*pid: (?P<pid>\d+)"
 UWSGI_EXEC = r"binary reloading uWSGI"
 
-SERVING = OURS + r"serving (?P<app>\S+) at http://(?:127\.0\.0\.1|\[::1\]):(?P<port>\d+)"
-SERVE_RELOADED = OURS + r"reloaded in (?P<seconds>[\d.]+) s: (?P<what>.*)"
-ENDED = OURS + r"the program ended \((?P<how>.*)\): (?P<then>.*)"
-
 _UWSGI_ANSWERS = re.compile(r"(?:^\[pid: \d+\|.* \(HTTP/1\.\d 200\) .*\n)+", re.MULTILINE)
 
 

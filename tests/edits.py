@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Callable
 
 import wsgi_reload_hooks
 
@@ -39,7 +39,7 @@ def save_all(paths: Iterable[Path], text: str, how: Callable[[Path, str], object
     for path in paths:
         how(path, text)
         times.append(time.monotonic())
-    return max(after - before for before, after in zip(times, times[1:]))
+    return max(after - before for before, after in itertools.pairwise(times))
 
 
 def date(path: Path, mtime_ns: int = LONG_AGO) -> Path:

@@ -14,7 +14,7 @@ def mo(messages: Mapping[str, str]) -> bytes:
     texts = table + 2 * 8 * len(keys)
     tables: tuple[list[int], list[int]] = ([], [])
     data = b""
-    for entries, words in zip(tables, (keys, [catalog[key] for key in keys])):
+    for entries, words in zip(tables, (keys, [catalog[key] for key in keys]), strict=False):
         for word in words:
             raw = word.encode()
             entries += [len(raw), texts + len(data)]

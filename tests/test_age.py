@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import pytest
 from edits import date, save

@@ -7,8 +7,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import pytest
 from edits import save, without_rights
@@ -339,7 +339,7 @@ def test_no_spinning_and_an_end(ticks: list[tuple[int, bool]], step: int, deboun
     Thousandths of a second, as whole numbers: what is due is due exactly.
     """
     clock = itertools.accumulate((delay for delay, _ in ticks), initial=0)
-    changes = sorted(when for when, (_, comes) in zip(clock, ticks) if comes)
+    changes = sorted(when for when, (_, comes) in zip(clock, ticks, strict=False) if comes)
     now = 0
     debouncer = Debouncer(step / 1024, debounce / 1024, lambda quiet: now < released)
     asked_in_a_row = first = 0

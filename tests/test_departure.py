@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Optional
 
 import pytest
 
@@ -22,13 +22,13 @@ class Simulated(Server):
         self.set: dict[str, str] = {}
         self.story: list[str] = []
 
-    def way_out(self) -> Optional[Callable[[], object]]:
+    def way_out(self) -> Callable[[], object] | None:
         return (lambda: self.story.append("no next request")) if self.can_go else None
 
     def is_at_work(self) -> bool:
         return self.at_work
 
-    def option(self, name: str) -> Optional[str]:
+    def option(self, name: str) -> str | None:
         return self.set.get(name)
 
 

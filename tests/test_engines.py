@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 from edits import PACKAGE_ROOT, save, save_all, save_atomically, without_rights
@@ -43,7 +43,7 @@ class Watch:
     """An engine at work in a thread of its own: what it told, and the lines it had for the log."""
 
     def __init__(
-        self, root: Path, paths: list[Path], make: Optional[Callable[..., Engine]] = None, **options: Any
+        self, root: Path, paths: list[Path], make: Callable[..., Engine] | None = None, **options: Any
     ) -> None:
         settings = Settings(**{"interval": 0.1, "step": 0.02, "debounce": 0.4, **options})
         self.files = Files(settings, str(root))

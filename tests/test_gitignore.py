@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
 
 import pytest
 from edits import date, save, without_rights
@@ -43,7 +42,7 @@ def by_git(root: Path, *paths: str) -> dict[str, tuple[str, int]]:
     """The ignored ones of *paths*, each with the file and the line that decide, as git sees it."""
     printed = git(root, "check-ignore", "--no-index", "-v", "-z", "--stdin", paths=paths)
     fields = iter(os.fsdecode(printed).split("\0")[:-1])
-    rows = zip(fields, fields, fields, fields)
+    rows = zip(fields, fields, fields, fields, strict=False)
     return {path: (file, int(number)) for file, number, text, path in rows if not text.startswith("!")}
 
 
@@ -54,7 +53,7 @@ def by_us(root: Path, *paths: str) -> dict[str, tuple[str, int]]:
     return {path: (line.file, line.number) for path, line in lines.items() if line}
 
 
-def ignores(root: Path, path: str, folder: bool = False) -> Optional[str]:
+def ignores(root: Path, path: str, folder: bool = False) -> str | None:
     line = GitIgnore(str(root)).now().line(os.path.normpath(root / path), folder)
     return line and line.text
 
@@ -134,7 +133,7 @@ names = st.lists(st.sampled_from(NAMES), min_size=1, max_size=4).map("/".join)
 @hypothesis_settings(deadline=None, max_examples=150, database=None)
 def test_any_pattern_means_what_git_means(repository: Path, texts: tuple[str, str, str], paths: list[str]) -> None:
     """Whatever is written into the three kinds of files, the same line decides as with git."""
-    for file, text in zip(RULES, texts):
+    for file, text in zip(RULES, texts, strict=False):
         save(repository / file, text)
     assert by_us(repository, *paths) == by_git(repository, *paths)
 

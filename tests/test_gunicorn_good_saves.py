@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import statistics
 import time
@@ -62,7 +63,7 @@ def test_five_saves_under_load(worker_class: str, tmp_path: Path) -> None:
         soon = IMPORT_SECONDS + own_start(worker_class) + 0.4
         assert statistics.median(delays) <= soon, delays
         assert max(delays) <= soon + NOISE, delays
-        overlaps = [load.seconds(load.first(new), load.last(old)) for old, new in zip(versions, versions[1:])]
+        overlaps = [load.seconds(load.first(new), load.last(old)) for old, new in itertools.pairwise(versions)]
         assert statistics.median(overlaps) <= overlap(worker_class), overlaps
         assert max(overlaps) <= overlap(worker_class) + NOISE, overlaps
         assert server.count(patterns.RELOADED) == SAVES

@@ -110,8 +110,7 @@ def assert_no_odd_lines(server: Gunicorn) -> None:
     odd = [
         line for line in server.log.splitlines() if re.search(r"\[ERROR\]|\[WARNING\]|[a-z]Warning|^Traceback", line)
     ]
-    # gunicorn 20.1 imports what setuptools warns of.
-    assert [line for line in odd if "pkg_resources" not in line] == [], server.log
+    assert odd == [], server.log
 
 
 # -- everyday life ----------------------------------------------------------------------------------------------------

@@ -356,7 +356,7 @@ def our_package(public: Path) -> dict[str, str]:
 
 def python_of(user: str) -> str:
     """An interpreter that *user* may run: not ours where that lives in root's home."""
-    code = "import sys; sys.exit(sys.version_info < (3, 9))"
+    code = "import sys; sys.exit(sys.version_info < (3, 10))"
     for python in (sys.executable, "/usr/bin/python3"):
         try:
             if subprocess.run([python, "-c", code], user=user, extra_groups=[], check=False).returncode == 0:

@@ -16,7 +16,7 @@ import types
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import pytest
 from edits import LONG_AGO, date, save
@@ -30,7 +30,7 @@ class Here:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.seen: list[tuple[str, Optional[Signature]]] = []
+        self.seen: list[tuple[str, Signature | None]] = []
 
     @property
     def names(self) -> list[str]:
@@ -131,7 +131,7 @@ def test_no_file_no_word(here: Here) -> None:
 # -- what it changes: nothing ----------------------------------------------------------------------------------------
 
 
-def facts(spec: Optional[importlib.machinery.ModuleSpec]) -> tuple[object, ...]:
+def facts(spec: importlib.machinery.ModuleSpec | None) -> tuple[object, ...]:
     assert spec is not None
     places = spec.submodule_search_locations
     return (
@@ -188,7 +188,7 @@ class Finder:
         self.asked: list[str] = []
         self._answer = answer
 
-    def find_spec(self, name: str, path: Optional[Sequence[str]], target: Optional[types.ModuleType] = None) -> Any:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None) -> Any:
         self.asked.append(name)
         if isinstance(self._answer, BaseException):
             raise self._answer
@@ -233,7 +233,7 @@ class OldLoader(importlib.abc.Loader):
 class OldFinder:
     """A finder of the time before specs."""
 
-    def find_module(self, name: str, path: Optional[Sequence[str]] = None) -> Optional[OldLoader]:
+    def find_module(self, name: str, path: Sequence[str] | None = None) -> OldLoader | None:
         return OldLoader() if name == "old_style" else None
 
 

@@ -123,7 +123,7 @@ def test_the_wheel_needs_nothing(metadata: Message) -> None:
     """Name, licence and Python as promised, and no dependency at run time."""
     assert metadata["Name"] == "wsgi-reload-hooks"
     assert metadata["License-Expression"] == "MIT"
-    assert metadata["Requires-Python"] == ">=3.9"
+    assert metadata["Requires-Python"] == ">=3.10"
     extras = [each.partition(";")[2].strip() for each in metadata.get_all("Requires-Dist", [])]
     assert sorted(extras) == ["extra == 'completion'", "extra == 'serve'", "extra == 'watchfiles'"]
     assert "# " in str(metadata.get_payload())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Optional
 
 import pytest
 from hypothesis import given
@@ -28,7 +27,7 @@ class Disk(Digests):
     def now(self, path: str) -> Digest:
         return self.contents.get(path, MISSING)
 
-    def at(self, path: str, seen: Optional[Signature]) -> Digest:
+    def at(self, path: str, seen: Signature | None) -> Digest:
         raise NotImplementedError
 
 
@@ -43,7 +42,7 @@ class Case:
             self.disk.contents[path] = b"1"
             self.reloader.serves(path, b"1")
 
-    def save(self, path: str, content: Optional[Digest]) -> bool:
+    def save(self, path: str, content: Digest | None) -> bool:
         """Save it (None: delete it), and have the change noticed."""
         if content is None:
             del self.disk.contents[path]

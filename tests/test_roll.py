@@ -6,9 +6,10 @@ import dataclasses
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Optional
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ class Worker:
     respawns: int = 0
     requests: int = 0
     began: float = 0.0
-    ends_at: Optional[float] = None
+    ends_at: float | None = None
     ready_at: float = 0.0
 
 
@@ -69,7 +70,7 @@ class Simulated(Server):
     def workers(self) -> list[Slot]:
         return [Slot(each.number, each.pid, 1, each.requests, each.busy, each.respawns) for each in self.crew]
 
-    def option(self, name: str) -> Optional[str]:
+    def option(self, name: str) -> str | None:
         return self.set.get(name)
 
     def has_moved(self) -> bool:
@@ -162,7 +163,7 @@ def verdict_of(server: Simulated) -> Note:
 def run(server: Simulated, verdict: Note, exchange: Exchange, seconds: float = 60.0) -> bool:
     """Step until it is over; whether it ever was. A leader that ended itself is followed by another one."""
     end = server.now + seconds
-    lost: Optional[int] = server.mine
+    lost: int | None = server.mine
     while server.now < end:
         if exchange.step(verdict, server.notes(), server.now):
             return True
@@ -316,7 +317,7 @@ def test_the_master_is_not_choked(count: int, import_seconds: float, simulation:
         assert run(server, verdict_of(server), Exchange(server, server.ledger, SIGNAL))
     assert len(server.respawns) == 4 * count
     row = 0
-    for before, after in zip([0.0, *server.respawns], server.respawns):
+    for before, after in zip([0.0, *server.respawns], server.respawns, strict=False):
         # Counted as uWSGI does it, in whole seconds.
         row = row + 1 if int(after) - int(before) <= 1 else 0
         assert row <= count, server.respawns

@@ -237,7 +237,7 @@ def test_table_has_each_setting() -> None:
     """The Markdown table has one row for each setting, with its variable."""
     rows = table().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == list(FIELDS)
-    assert all(row.split("`")[3] == "WSGI_RELOAD_" + name.upper() for row, name in zip(rows, FIELDS))
+    assert all(row.split("`")[3] == "WSGI_RELOAD_" + name.upper() for row, name in zip(rows, FIELDS, strict=False))
 
 
 @hypothesis_settings(deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import Any, Optional
+from typing import Any
 
 _ERRORS, _PLAN, _VERDICT = 2, 3, 4
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -44,7 +44,7 @@ def _run(plan: dict[str, Any]) -> str:
     os.set_blocking(reader, False)
     if plan["function"]:
         words, kept = [*plan["python"], os.path.abspath(__file__), "call", str(writer)], (_PLAN, writer)
-    rights: dict[str, Any] = dict(zip(("user", "group", "extra_groups"), plan["rights"] or ()))
+    rights: dict[str, Any] = dict(zip(("user", "group", "extra_groups"), plan["rights"] or (), strict=False))
     try:
         process = subprocess.Popen(
             words, stdout=_ERRORS, cwd=plan["folder"], start_new_session=True, pass_fds=kept, **rights
@@ -142,7 +142,7 @@ def _reason(error: BaseException, folder: str) -> str:
     files = Files(Settings(), folder)
     hidden = (_FOLDER, os.path.dirname(os.path.abspath(importlib.__file__ or "")))
     why = Refused.from_exception(error, hidden, files.ours)
-    place: Optional[str] = None if why.path is None else f"{files.relative(why.path)}, line {why.line}"
+    place: str | None = None if why.path is None else f"{files.relative(why.path)}, line {why.line}"
     return why.reason + (f" ({place})" if place else "")
 
 

@@ -12,7 +12,7 @@ import pwd
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from . import subreaper
 from .assets import Assets
@@ -63,17 +63,17 @@ class RollingArbiter:
         self._served = self._introduced = self._held = False
         self._told_no_share = False
         self._unheard: list[tuple[int, Message]] = []
-        self._desk: Optional[Desk] = None
+        self._desk: Desk | None = None
         self._record = Record(server="gunicorn", version=version(), root=self._files.root)
         callbacks = Callbacks(settings, self._journal, self._files.root, rights=_rights(server.cfg))
         self._chronicle = Chronicle(settings, self._journal, self._record, callbacks)
         self._target = self._set = 0
         self._retry_at = self._restart_at = 0.0
-        self._asked_at: Optional[float] = None
-        self._rolling: Optional[tuple[float, Optional[str], set[str]]] = None
-        self._configuration: Optional[Configuration] = None
+        self._asked_at: float | None = None
+        self._rolling: tuple[float, str | None, set[str]] | None = None
+        self._configuration: Configuration | None = None
         self._refused_configuration: dict[str, Digest] = {}
-        self._configuration_why: Optional[Refused] = None
+        self._configuration_why: Refused | None = None
         self._configuration_news = False
 
     # -- being put in place ------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ class RollingArbiter:
             else:
                 self._heard(member, message)
 
-    def _heard_loaded(self, member: Member, path: str, found: Optional[list[int]]) -> None:
+    def _heard_loaded(self, member: Member, path: str, found: list[int] | None) -> None:
         seen = None if found is None else Signature(*found)
         content = self._digests.at(path, seen)
         member.last_loaded = path
@@ -465,7 +465,7 @@ class RollingArbiter:
         batch = Batch(Gate(), now + self._settings.boot_timeout)
         self._spawn(batch, min(self._settings.surge or workers, workers), paths, now)
 
-    def _load_configuration(self, configured: set[str], requested: bool) -> Optional[Refused]:
+    def _load_configuration(self, configured: set[str], requested: bool) -> Refused | None:
         """Load it where it changed, but not once more what was refused, unless that is asked for."""
         found = {path: self._digests.now(path) for path in configured}
         if not requested and (not configured or found == self._refused_configuration):
@@ -611,9 +611,9 @@ class RollingArbiter:
     def _refuse(
         self,
         why: Refused,
-        batch: Optional[Batch] = None,
+        batch: Batch | None = None,
         about: str = REFUSED,
-        loaded: Optional[dict[str, Digest]] = None,
+        loaded: dict[str, Digest] | None = None,
     ) -> None:
         """The new code is no good: send the new workers away, keep the old ones, tell it."""
         now = time.monotonic()
@@ -695,7 +695,7 @@ class RollingArbiter:
         self._crew.end_zygotes()
 
 
-def _rights(cfg: Any) -> Optional[Rights]:
+def _rights(cfg: Any) -> Rights | None:
     """Those of the workers, where the arbiter has more."""
     if os.geteuid() != 0 or cfg.uid == 0:
         return None

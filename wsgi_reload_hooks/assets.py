@@ -10,7 +10,7 @@ import gettext
 import os
 import stat
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from .files import ASSETS_AT_MOST, Files, under
 from .generation import KINDS, TRANSLATIONS, Generation
@@ -40,7 +40,7 @@ class Assets:
         self._digests = Digests()
         self._served: dict[str, Digest] = {}
         self._pending: set[str] = set()
-        self._told: Optional[tuple[Optional[str], str]] = None
+        self._told: tuple[str | None, str] | None = None
         self._told_many = False
 
     def heard(self, folders: Mapping[str, Any], since: float) -> None:
@@ -126,7 +126,7 @@ def _is_younger(path: str, since: float) -> bool:
         return False
 
 
-def _refusal(path: str) -> Optional[Refused]:
+def _refusal(path: str) -> Refused | None:
     """Why these translations cannot be used; None where they can, or are gone."""
     try:
         status = os.stat(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Optional
+from typing import Any
 
 from .arbiter import RollingArbiter
 from .files import printable
@@ -25,7 +25,7 @@ def enlist(app: Any) -> None:
     def run_with_hooks() -> None:
         theirs = app.cfg.nworkers_changed
 
-        def nworkers_changed(server: Any, new_value: int, old_value: Optional[int]) -> None:
+        def nworkers_changed(server: Any, new_value: int, old_value: int | None) -> None:
             prepare(server)
             theirs(server, new_value, old_value)
 
@@ -59,6 +59,6 @@ def prepare(server: Any) -> None:
 def start(server: Any) -> None:
     """Start watching; to be called when the server is ready and has no worker yet. Twice is once."""
     prepare(server)
-    hooks: Optional[RollingArbiter] = getattr(server, _ATTRIBUTE)
+    hooks: RollingArbiter | None = getattr(server, _ATTRIBUTE)
     if hooks is not None:
         hooks.start()

@@ -14,7 +14,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from .files import printable
 from .journal import Journal
@@ -37,8 +37,8 @@ class Error:
     """Why something was refused: *reason* is one line, *path* and *line* are where to look (None: nobody knows)."""
 
     reason: str
-    path: Optional[str] = None
-    line: Optional[int] = None
+    path: str | None = None
+    line: int | None = None
     traceback: str = ""
 
 
@@ -57,7 +57,7 @@ class Event:
     paths: tuple[str, ...] = ()
     seconds: float = 0.0
     workers: int = 0
-    error: Optional[Error] = None
+    error: Error | None = None
     at: float = 0.0
 
     def as_json(self) -> str:
@@ -93,9 +93,9 @@ class Callbacks:
         settings: Settings,
         journal: Journal,
         folder: str,
-        command: Optional[Sequence[str]] = None,
-        rights: Optional[Rights] = None,
-        path: Optional[Sequence[str]] = None,
+        command: Sequence[str] | None = None,
+        rights: Rights | None = None,
+        path: Sequence[str] | None = None,
     ) -> None:
         self._told: Mapping[str, str] = {
             "change": settings.on_change,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Optional
 
 # Held while files are being written.
 _LOCKS = ("index.lock",)
@@ -34,7 +33,7 @@ class Checkout:
         return quiet < _BETWEEN_STEPS and any(os.path.exists(os.path.join(folder, name)) for name in _STEPS)
 
 
-def _control_folder(root: str) -> Optional[str]:
+def _control_folder(root: str) -> str | None:
     """`.git` or `.hg` at or above *root*; of a git worktree or submodule, where its index is."""
     folder = root
     while True:
@@ -51,7 +50,7 @@ def _control_folder(root: str) -> Optional[str]:
         folder = above
 
 
-def _pointed_at(file: str) -> Optional[str]:
+def _pointed_at(file: str) -> str | None:
     try:
         with open(file, "rb") as stream:
             text = os.fsdecode(stream.read(4096))

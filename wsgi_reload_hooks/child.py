@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from typing import Callable, Optional
+from collections.abc import Callable, Mapping, Sequence
 
 from .guard import Guard
 from .reports import Message, Reports
@@ -37,11 +36,11 @@ class Child:
         meet: Callable[[int], object] = lambda pid: None,
     ) -> None:
         self._guard = guard
-        self._kill_at: Optional[float] = None
-        self._killed_at: Optional[float] = None
+        self._kill_at: float | None = None
+        self._killed_at: float | None = None
         self._look_closer_at = 0.0
         self.began = time.monotonic()
-        self.status: Optional[int] = None
+        self.status: int | None = None
         """How it ended: an exit code, or a signal below 0; None while it lives."""
         self.said_hello = False
         self.loaded: dict[str, Digest] = {}

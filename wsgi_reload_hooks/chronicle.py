@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
-from typing import Any, Callable, Optional
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from . import systemd
 from .callbacks import Callbacks, Error, Event
@@ -31,7 +31,7 @@ class Chronicle:
         journal: Journal,
         record: Record,
         callbacks: Callbacks,
-        keep: Optional[Callable[[dict[str, Any]], object]] = None,
+        keep: Callable[[dict[str, Any]], object] | None = None,
     ) -> None:
         self.record = record
         self._journal = journal
@@ -39,11 +39,11 @@ class Chronicle:
         self._keep = keep
         # An absolute name stays what it is.
         self._metrics = Metrics(settings.metrics_file and os.path.join(record.root, settings.metrics_file), journal)
-        self._written: Optional[tuple[object, ...]] = None
+        self._written: tuple[object, ...] | None = None
         self._write_at = 0.0
         self._told: object = None
         self._paths: tuple[str, ...] = ()
-        self._began: Optional[float] = None
+        self._began: float | None = None
 
     def begins(self, paths: Iterable[str], asked: bool = False) -> None:
         """An attempt starts, over *paths*; *asked*: because of a request, such as a HUP.
@@ -58,7 +58,7 @@ class Chronicle:
             self._told = told
             self._fire("change", self._paths, 0.0, time.time())
 
-    def reloaded(self, paths: Iterable[str], seconds: float, workers: int, request: Optional[str] = None) -> None:
+    def reloaded(self, paths: Iterable[str], seconds: float, workers: int, request: str | None = None) -> None:
         """New code is in service, *seconds* after the save, in *workers*. *request*: what asked for it (HUP)."""
         paths, at, record = tuple(sorted(paths)), time.time(), self.record
         names = self._journal.names(paths, request)
@@ -108,9 +108,7 @@ class Chronicle:
         """In a process that was forked off: it has no part in this."""
         self._callbacks.leave()
 
-    def _fire(
-        self, kind: str, paths: tuple[str, ...], seconds: float, at: float, error: Optional[Error] = None
-    ) -> None:
+    def _fire(self, kind: str, paths: tuple[str, ...], seconds: float, at: float, error: Error | None = None) -> None:
         record = self.record
         self._callbacks.fire(
             Event(kind, record.server, record.pid, record.root, paths, seconds, record.workers, error, at)

@@ -12,7 +12,6 @@ import struct
 import sys
 import threading
 from types import ModuleType
-from typing import Optional
 
 from .files import Files, Walk, locale_folders, mo_files, module_file, module_value
 from .imports import ImportWitness, forget_bytecode
@@ -31,13 +30,13 @@ class CodeChanged:
     *settings*: default `Settings.load()` at the first call, which may raise `SettingsError`.
     """
 
-    def __init__(self, settings: Optional[Settings] = None) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._files: Optional[Files] = None
+        self._files: Files | None = None
         self._scanner = Scanner()
         self._modules: list[str] = []
-        self._imported: dict[str, Optional[Signature]] = {}
+        self._imported: dict[str, Signature | None] = {}
         self._locales: list[str] = []
         self._translations = Walk(lambda by: mo_files(self._locales, by))
 
@@ -90,7 +89,7 @@ class CodeChanged:
                 self._scanner.watch(path, _as_loaded(module, path))
 
 
-def _as_loaded(module: object, path: str) -> Optional[Signature]:
+def _as_loaded(module: object, path: str) -> Signature | None:
     """The signature of *path* now, or another one where the module's byte code says it was loaded from another text.
 
     So a save between the import and the first call is seen.

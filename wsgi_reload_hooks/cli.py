@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn
 
 import wsgi_reload_hooks
 
@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
         raise Failure(f"{message}; see {self.prog} --help", USAGE)
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line *arguments* (default: those of the process); the exit code. Raises nothing but SystemExit
     for ``--help``."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 GUNICORN, UWSGI = "gunicorn", "uwsgi"
 MODULE = "-m"
@@ -25,7 +25,7 @@ class CommandLine(NamedTuple):
     arguments: Sequence[str]
 
 
-def parse(words: Sequence[str]) -> Optional[CommandLine]:
+def parse(words: Sequence[str]) -> CommandLine | None:
     """Split *words*; None where they start neither gunicorn nor uWSGI."""
     for place, word in enumerate(words):
         before = words[place - 1] if place else ""

@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Collection
-from typing import Any, Optional
+from typing import Any
 
 from .files import module_file
 from .proof import Refused, compile_sources
@@ -48,7 +48,7 @@ class Configuration:
         self._old_pidfile = server.cfg.pidfile
         self.workers = self._num_workers
 
-    def load(self) -> Optional[Refused]:
+    def load(self) -> Refused | None:
         """What is wrong with it, or None: then the server has it, but serves the old number of workers still."""
         server = self._server
         # Compiled first: a syntax error is told with its place, and nothing has happened yet.
@@ -131,10 +131,10 @@ class Configuration:
         server = self._server
         if server.systemd or server.cfg.address == self._address or not self._listeners:
             return
-        open_now = dict(zip(map(str, self._address), self._listeners))
+        open_now = dict(zip(map(str, self._address), self._listeners, strict=False))
         new = [address for address in server.cfg.address if str(address) not in open_now]
         made = sock.create_sockets(_Only(server.cfg, new), server.log) if new else []
-        opened = {**open_now, **dict(zip(map(str, new), made))}
+        opened = {**open_now, **dict(zip(map(str, new), made, strict=False))}
         server.LISTENERS = [opened[str(address)] for address in server.cfg.address]
 
     def _refused(self, error: BaseException, said: str) -> Refused:

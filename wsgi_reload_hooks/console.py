@@ -7,7 +7,7 @@ import select
 import sys
 import time
 import traceback
-from typing import Optional, TextIO
+from typing import TextIO
 
 from .lines import Line
 
@@ -44,7 +44,7 @@ def complain(text: str) -> None:
     _write(sys.stderr, text)
 
 
-def _write(stream: Optional[TextIO], text: str) -> None:
+def _write(stream: TextIO | None, text: str) -> None:
     """At once, and whatever its encoding: what that has no character for is shown escaped."""
     if stream is not None:
         encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -64,7 +64,7 @@ class Console:
     def warning(self, text: str, *arguments: object) -> None:
         self._write("WARNING", text, arguments)
 
-    def error(self, text: str, *arguments: object, exc_info: Optional[BaseException] = None) -> None:
+    def error(self, text: str, *arguments: object, exc_info: BaseException | None = None) -> None:
         trace = "" if exc_info is None else "".join(traceback.format_exception(None, exc_info, exc_info.__traceback__))
         self._write("ERROR", text, arguments, "\n" + trace.rstrip() if trace else "")
 

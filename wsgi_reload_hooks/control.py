@@ -15,7 +15,7 @@ import stat
 import struct
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import Any
 
 from .private import Home, homes, is_private, lives, make_home, remove_home
 
@@ -89,7 +89,7 @@ class Control:
         self._home = home
         self._mark = self._found()
 
-    def _found(self) -> Optional[tuple[int, int, int]]:
+    def _found(self) -> tuple[int, int, int] | None:
         """What tells the socket that lies there from any other; None where there is none."""
         try:
             status = os.lstat(os.path.join(self._home.path, _SOCKET))
@@ -168,7 +168,7 @@ class Remote:
                 return answer
         raise Silent(f"{self} does not answer")
 
-    def _answer(self, mine: _socket.socket, question: str) -> Optional[Message]:
+    def _answer(self, mine: _socket.socket, question: str) -> Message | None:
         message = _received(mine)
         if message is None or message[2] not in (None, os.geteuid()):
             return None
@@ -200,7 +200,7 @@ def _packed(message: Mapping[str, Any]) -> bytes:
     return json.dumps(message, ensure_ascii=False).encode(errors="surrogatepass")
 
 
-def understood(data: bytes) -> Optional[Message]:
+def understood(data: bytes) -> Message | None:
     """The message in *data*; None where there is none."""
     try:
         message = json.loads(data)
@@ -233,13 +233,13 @@ def _bound(path: str) -> _socket.socket:
     return made
 
 
-def _received(mine: _socket.socket) -> Optional[tuple[bytes, str, Optional[int]]]:
+def _received(mine: _socket.socket) -> tuple[bytes, str, int | None] | None:
     """One message: its data, the path of its sender, and whose process that is, where the system tells. None: none waits."""
     try:
         data, ancillary, _, sender = mine.recvmsg(_AT_MOST, socket.CMSG_SPACE(_CREDENTIALS.size))
     except (BlockingIOError, InterruptedError, ConnectionError):
         return None
-    user: Optional[int] = None
+    user: int | None = None
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == getattr(socket, "SCM_CREDENTIALS", None):
             user = _CREDENTIALS.unpack(content[: _CREDENTIALS.size])[1]

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from types import FrameType
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn
 
 from . import subreaper
 from .gate import Gate
@@ -46,7 +46,7 @@ class Batch:
 
     gate: Gate
     deadline: float
-    victims: Optional[frozenset[int]] = None
+    victims: frozenset[int] | None = None
     overdue: bool = False
     changed: Collection[str] = ()
     """Files whose byte code is not to be believed."""
@@ -67,21 +67,21 @@ class Member:
     age: int
     since: float
     role: Role = Role.BOOTING
-    batch: Optional[Batch] = None
+    batch: Batch | None = None
     ready: bool = False
     duck: bool = False
     page: bool = False
-    zygote: Optional[Zygote] = None
+    zygote: Zygote | None = None
     recycle: bool = False
     urged: int = 0
     terminated: float = 0.0
-    why: Optional[Refused] = None
+    why: Refused | None = None
     ended: str = ""
     loaded_all: bool = False
     """Of a zygote: it has loaded everything, and forks what is ordered."""
     kept: bool = False
     """Of a zygote: what it has loaded is in service."""
-    last_loaded: Optional[str] = None
+    last_loaded: str | None = None
     loaded: dict[str, Digest] = dataclasses.field(default_factory=dict)
     files: set[str] = dataclasses.field(default_factory=set)
     """All that it has loaded by itself, for whoever asks."""
@@ -97,11 +97,11 @@ class Crew:
         self._members: dict[int, Member] = {}
         self._adopts = False
         self._orphans_until = 0.0
-        self._batch: Optional[Batch] = None
+        self._batch: Batch | None = None
         self.birth = Birth()
         """What the worker that is being forked is born with; read in the child."""
 
-    def get(self, pid: int) -> Optional[Member]:
+    def get(self, pid: int) -> Member | None:
         """The member with this *pid*, if it lives."""
         return self._members.get(pid)
 
@@ -113,7 +113,7 @@ class Crew:
         """The members of *batch*."""
         return [each for each in self._members.values() if each.batch is batch]
 
-    def batch(self) -> Optional[Batch]:
+    def batch(self) -> Batch | None:
         """The batch that boots, if one does."""
         return next((each.batch for each in self._members.values() if each.batch is not None), None)
 
@@ -124,7 +124,7 @@ class Crew:
         leaving = sum(each.role in (Role.RETIRING, Role.WITHDRAWN) for each in workers)
         return leaving + sum(each.batch is not None for each in workers)
 
-    def zygote(self) -> Optional[Member]:
+    def zygote(self) -> Member | None:
         """The zygote of what is in service, if one is kept and has nothing to do."""
         return next((each for each in self.all(Role.ZYGOTE) if each.kept and each.batch is None), None)
 
@@ -198,7 +198,7 @@ class Crew:
                     if end is not None:
                         member.ended = _ended(end)
 
-    def spawn(self, birth: Birth, count: int, batch: Optional[Batch] = None) -> None:
+    def spawn(self, birth: Birth, count: int, batch: Batch | None = None) -> None:
         """Fork *count* workers. In the children this does not return. Raises OSError where no process can be had."""
         server = self._server
         # From 25.1 on gunicorn stops and starts its control socket, and logs that, around each single fork.
@@ -290,7 +290,7 @@ class Crew:
         member.ready = not member.zygote.delivering
         return not lost
 
-    def dismiss_zygotes(self, but: Optional[Member] = None) -> None:
+    def dismiss_zygotes(self, but: Member | None = None) -> None:
         """Nobody orders workers any more, of any zygote *but* this one."""
         for each in self.all(Role.ZYGOTE):
             if each is not but and each.batch is None:
@@ -386,7 +386,7 @@ class Crew:
         self._server.kill_worker(member.pid, signal.SIGTERM)
 
 
-def _leave(signum: int, frame: Optional[FrameType]) -> NoReturn:
+def _leave(signum: int, frame: FrameType | None) -> NoReturn:
     os._exit(0)
 
 

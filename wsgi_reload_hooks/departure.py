@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Callable, Optional
+from collections.abc import Callable
 
 from .bell import Bell
 from .native import Native
@@ -25,7 +25,7 @@ class Departure:
         self._place = place
         self._main_thread = Native().get_ident()
         self._way_out = server.way_out()
-        self._bell: Optional[Bell] = None
+        self._bell: Bell | None = None
         self._begun = False
         self._idle = 0
         self._hang()
@@ -57,7 +57,7 @@ class Departure:
             bell.close()
 
     def _is_asked(self) -> bool:
-        way: Optional[Callable[[], object]] = self._way_out
+        way: Callable[[], object] | None = self._way_out
         if way is None:
             return False
         if self._bell is None or not self._bell.rang():

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Optional, Protocol
+from typing import Any, Protocol
 
 from .control import Control, Message, understood
 from .files import Files
@@ -68,7 +68,7 @@ class Desk:
         self._renewed = 0.0
         self._answered: dict[str, Message] = {}
         self._number = os.urandom(4).hex()
-        self.paused_until: Optional[float] = None
+        self.paused_until: float | None = None
         """When the pause ends (seconds since the epoch), 0.0: when somebody ends it; None: there is none."""
 
     def take(self, messages: list[tuple[bytes, str]]) -> None:
@@ -215,7 +215,7 @@ def _shown(content: Digest) -> str:
     return content.decode() if content in (MISSING, UNKNOWN) else content.hex()
 
 
-def control_or_none(kind: str, pid: int, complain: Any) -> Optional[Control]:
+def control_or_none(kind: str, pid: int, complain: Any) -> Control | None:
     """The socket for the command line; where none can be had, *complain* is called with one line."""
     try:
         return Control(kind, pid)

@@ -14,8 +14,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, Callable, NamedTuple, Optional
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from .files import locale_folders
 from .generation import KINDS, TEMPLATES, TRANSLATIONS, Generation, differing
@@ -54,7 +54,7 @@ class DjangoAssets:
         ours: Callable[[str], bool],
         report: Callable[[Folders], object],
         tell: Tell,
-        memory: Optional[Memory] = None,
+        memory: Memory | None = None,
     ) -> None:
         memory = memory or Memory(time.time(), generation.now())
         self.since = memory.since
@@ -70,7 +70,7 @@ class DjangoAssets:
         self._again: set[str] = set()
         self._woken: object = None
         self._folders: Folders = {kind: [] for kind in KINDS}
-        self._catalogs: Optional[Catalogs] = None
+        self._catalogs: Catalogs | None = None
 
     def connect(self) -> None:
         """Connect to Django's signals if they are there by now. Cheap, from any thread, and raises nothing."""

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from . import reach
 from .command_line import GUNICORN, parse
@@ -91,7 +91,7 @@ def main(options: argparse.Namespace) -> int:
     return ERROR if findings else 0
 
 
-def _examined(what: Optional[str], words: list[str]) -> Examined:
+def _examined(what: str | None, words: list[str]) -> Examined:
     folder = os.getcwd()
     if words:
         if what is not None:
@@ -138,7 +138,7 @@ def _command(words: list[str], folder: str) -> Examined:
     return _setup(from_command(command, dict(os.environ), folder))
 
 
-def _configuration(name: Optional[str], place: str, folder: str) -> Examined:
+def _configuration(name: str | None, place: str, folder: str) -> Examined:
     return _setup(from_configuration(name, dict(os.environ), folder, place))
 
 
@@ -170,12 +170,12 @@ def _process(pid: int) -> Examined:
     return _with_project(process, project, partial(check_process, process))
 
 
-def _server(pid: int) -> Optional[reach.Server]:
+def _server(pid: int) -> reach.Server | None:
     """The server with the hooks whose arbiter or master is *pid*."""
     return reach.running([pid])[0] if any(each.pid == pid for each in remotes()) else None
 
 
-def _awaited_server(pid: int) -> Optional[reach.Server]:
+def _awaited_server(pid: int) -> reach.Server | None:
     # While uWSGI reloads, no process owns the control socket for a moment.
     until = time.monotonic() + _ANSWERS_WITHIN
     while (found := _server(pid)) is None and time.monotonic() < until:
@@ -183,7 +183,7 @@ def _awaited_server(pid: int) -> Optional[reach.Server]:
     return found
 
 
-def _running(server: reach.Server, process: Optional[ServerProcess]) -> Examined:
+def _running(server: reach.Server, process: ServerProcess | None) -> Examined:
     told = server.ask("examine")["examined"]
     project = Project(
         place=f"process {server.pid}",

@@ -15,7 +15,7 @@ import signal
 import stat
 import sys
 import time
-from typing import Any, Optional
+from typing import Any
 
 _NAME = "watchfiles._rust_notify"
 # Milliseconds. How often watchfiles looks at what its thread has noted, once there is something.
@@ -38,11 +38,11 @@ class Ear:
         self._listener: Any = None
         self._places: dict[str, tuple[int, int]] = {}
         self._answer: dict[str, Any] = {"deaf": [], "why": None, "limit": None}
-        self._names: dict[str, Optional[frozenset[str]]] = {}
+        self._names: dict[str, frozenset[str] | None] = {}
         self.wakes = True
         """Whether a signal comes with each event, or none can come."""
 
-    def listen(self, folders: dict[str, Optional[list[str]]]) -> dict[str, Any]:
+    def listen(self, folders: dict[str, list[str] | None]) -> dict[str, Any]:
         """Listen to *folders* from now on, for the names given with each (None: all names). What became of it."""
         self._names = {folder: None if names is None else frozenset(names) for folder, names in folders.items()}
         places = {folder: place for folder in sorted(folders) for place in [_place(folder)] if place is not None}
@@ -54,7 +54,7 @@ class Ear:
 
     def _begin(self) -> None:
         granted: tuple[str, ...] = ()
-        error: Optional[Exception] = None
+        error: Exception | None = None
         for _ in range(_TRIES):
             # A watch takes the right to read.
             granted, error = self._grant(tuple(folder for folder in self._places if os.access(folder, os.R_OK)))
@@ -106,7 +106,7 @@ class Ear:
         names = self._names[folder]
         return names is None or name in names
 
-    def _open(self, folders: tuple[str, ...]) -> Optional[Exception]:
+    def _open(self, folders: tuple[str, ...]) -> Exception | None:
         if not folders:
             return None
         try:
@@ -121,7 +121,7 @@ class Ear:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGIO])
         return None
 
-    def _grant(self, folders: tuple[str, ...]) -> tuple[tuple[str, ...], Optional[Exception]]:
+    def _grant(self, folders: tuple[str, ...]) -> tuple[tuple[str, ...], Exception | None]:
         """Listen to as many of *folders* as can be. Which they are, and what is in the way of the rest."""
         error = self._open(folders)
         if error is None:
@@ -161,7 +161,7 @@ class Ear:
         return bool(numbers) or self._listener is None
 
 
-def _place(folder: str) -> Optional[tuple[int, int]]:
+def _place(folder: str) -> tuple[int, int] | None:
     """Which folder it is that has this name now."""
     try:
         status = os.stat(folder)
@@ -177,7 +177,7 @@ def _leads_to(link: str) -> str:
         return ""
 
 
-def _limit(error: Exception) -> Optional[str]:
+def _limit(error: Exception) -> str | None:
     return next((limit for words, limit in _LIMITS.items() if words in str(error)), None)
 
 

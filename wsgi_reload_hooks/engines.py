@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Optional, Protocol
+from typing import Protocol
 
 from .files import Files, under
 from .hearing import Listener, extension
@@ -49,7 +49,7 @@ class Engine(Protocol):
         """Whether only the next tick will tell: a file is gone, and may be on its way."""
 
     @property
-    def reader(self) -> Optional[int]:
+    def reader(self) -> int | None:
         """A file descriptor that is readable when a tick is due at once; None where nobody tells."""
 
     def describe(self) -> str:
@@ -67,7 +67,7 @@ def engine(
     files: Files,
     scanner: Scanner,
     tell: Tell,
-    python: Callable[[], Optional[str]] = lambda: sys.executable,
+    python: Callable[[], str | None] = lambda: sys.executable,
 ) -> Engine:
     """The engine that *settings* ask for, and this machine has.
 
@@ -101,7 +101,7 @@ class StatEngine:
     It looks every ``interval`` seconds; less often where that would take more than ``budget`` of a core.
     """
 
-    reader: Optional[int] = None
+    reader: int | None = None
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class StatEngine:
         """Whether the globs have not been expanded for a while."""
         return self._clock() - self._expanded >= max(_GLOBS_EVERY, self.interval)
 
-    def look(self, expand: bool, within: Optional[Callable[[str], bool]] = None) -> set[str]:
+    def look(self, expand: bool, within: Callable[[str], bool] | None = None) -> set[str]:
         """Look now. *expand*: the globs, too. *within*: see `Scanner.tick`."""
         began = self._used()
         if expand:
@@ -213,7 +213,7 @@ class EventEngine:
         self._stat = stat
         self._files = files
         self._scanner = scanner
-        self._listener: Optional[Listener] = listener
+        self._listener: Listener | None = listener
         self._tell = tell
         self._clock = clock
         self._ear = Interest({}, {})
@@ -234,7 +234,7 @@ class EventEngine:
     # -- the engine ------------------------------------------------------------------------------------------------
 
     @property
-    def reader(self) -> Optional[int]:
+    def reader(self) -> int | None:
         return None if self._listener is None else self._listener.reader
 
     def urge(self) -> None:
@@ -327,7 +327,7 @@ class EventEngine:
         # What was laid so far may get lost while it listens anew.
         self._probes = {path: (device, 0.0) for path, (device, _) in self._probes.items()}
 
-    def _new_probes(self, names: dict[str, Optional[frozenset[str]]]) -> list[tuple[str, str]]:
+    def _new_probes(self, names: dict[str, frozenset[str] | None]) -> list[tuple[str, str]]:
         """One folder of each file system that is new to us, where a probe can be laid, and the probe's name."""
         kinds = deaf(names, mounts(), os.path.abspath)
         self._probes = {path: each for path, each in self._probes.items() if os.path.dirname(path) in names}
@@ -449,7 +449,7 @@ class EventEngine:
             self._tell(line)
 
 
-def _device(folder: str) -> Optional[int]:
+def _device(folder: str) -> int | None:
     try:
         return os.stat(folder).st_dev
     except OSError:

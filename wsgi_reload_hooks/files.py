@@ -15,7 +15,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
-from typing import Any, Optional
+from typing import Any
 
 from .generation import KINDS, TEMPLATES, TRANSLATIONS
 from .gitignore import GitIgnore, Ignored
@@ -88,13 +88,13 @@ def module_value(module: object, name: str) -> Any:
     return inspect.getattr_static(module, name, None)
 
 
-def module_file(module: object) -> Optional[str]:
+def module_file(module: object) -> str | None:
     """The file a module came from, or None. Runs no code of the module."""
     path = module_value(module, "__file__")
     return source_of(path) if isinstance(path, str) and path else None
 
 
-def loaded_files(modules: Optional[Iterable[object]] = None) -> set[str]:
+def loaded_files(modules: Iterable[object] | None = None) -> set[str]:
     """The files of *modules*; where None are given, of all modules of this process."""
     if modules is None:
         # A copy: another thread may import while we look.
@@ -110,7 +110,7 @@ class Walk:
 
     def __init__(self, walk: Callable[[set[str]], set[str]]) -> None:
         self._walk = walk
-        self._by: dict[str, Optional[tuple[int, int]]] = {}
+        self._by: dict[str, tuple[int, int] | None] = {}
         self._found: set[str] = set()
         self._again = True
 
@@ -126,7 +126,7 @@ class Walk:
         return self._found
 
 
-def _state(path: str) -> Optional[tuple[int, int]]:
+def _state(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -164,7 +164,7 @@ class Files:
     *root* is where relative names start and what log lines are relative to (default: the project's folder).
     """
 
-    def __init__(self, settings: Settings, root: Optional[str] = None) -> None:
+    def __init__(self, settings: Settings, root: str | None = None) -> None:
         self.root = os.path.abspath(root or project_root())
         self._third_party = settings.third_party
         # Compiled here: they are used in a thread that had better do nothing but ask the file system.
@@ -214,7 +214,7 @@ class Files:
             self._asset_walk = Walk(self._walk_assets)
         return new
 
-    def asset_kind(self, path: str) -> Optional[str]:
+    def asset_kind(self, path: str) -> str | None:
         """Of which kind this file is by the folder it lies in: what workers keep of it is reset when it changes."""
         for kind in KINDS:
             for folder in self._asset_folders.get(kind, ()):
@@ -270,7 +270,7 @@ class Files:
             if os.path.basename(entry) in ("site-packages", "dist-packages") and os.path.isdir(entry)
         }
 
-    def _excluding(self, path: str) -> Optional[Entry]:
+    def _excluding(self, path: str) -> Entry | None:
         """The entry of ``exclude`` that keeps *path* out."""
         last = next((entry for entry in reversed(self._exclude) if entry.pattern.match(path)), None)
         return None if last is None or last.takes_back else last

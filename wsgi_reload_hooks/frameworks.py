@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Optional
 
 
 def unfinished() -> bool:
@@ -19,7 +18,7 @@ def finish() -> None:
         _ = sys.modules["django.urls"].get_resolver().url_patterns
 
 
-def _django_urls() -> Optional[str]:
+def _django_urls() -> str | None:
     """The name of the URLs' module, where Django is ready to serve here."""
     settings = getattr(sys.modules.get("django.conf"), "settings", None)
     apps = getattr(sys.modules.get("django.apps"), "apps", None)

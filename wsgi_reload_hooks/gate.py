@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-from typing import Any, Optional
+from typing import Any
 
 
 class Gate:
@@ -65,9 +65,9 @@ class Gate:
                 return passed
             await asyncio.sleep(0.02)
 
-    def _passed(self, worker: Any) -> Optional[bool]:
+    def _passed(self, worker: Any) -> bool | None:
         try:
-            passed: Optional[bool] = bool(os.read(self._exit, 1))
+            passed: bool | None = bool(os.read(self._exit, 1))
         except BlockingIOError:
             passed = None
         if passed is None and worker.alive and os.getppid() in (worker.ppid, self._born_of):

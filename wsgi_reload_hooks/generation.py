@@ -10,7 +10,6 @@ import contextlib
 import mmap
 import os
 import struct
-from typing import Optional
 
 TRANSLATIONS = "translations"
 TEMPLATES = "templates"
@@ -31,7 +30,7 @@ class Generation:
     Raises OSError where the file cannot be had.
     """
 
-    def __init__(self, path: Optional[str] = None) -> None:
+    def __init__(self, path: str | None = None) -> None:
         self._path = path
         self._inode = 0
         self._shared = mmap.mmap(-1, _SIZE) if path is None else self._mapped(path)

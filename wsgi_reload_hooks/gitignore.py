@@ -11,7 +11,7 @@ import re
 import stat
 import string
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 _NAME = ".gitignore"
 _WILD = re.compile(r"[*?[\\]")
@@ -64,7 +64,7 @@ class GitIgnore:
             folder = above
         return Ignored(self, folder, self.lines(_exclude_file(os.path.join(folder, ".git")), folder))
 
-    def lines(self, path: str, folder: str) -> Optional[_Lines]:
+    def lines(self, path: str, folder: str) -> _Lines | None:
         """The patterns in *path*, which speak of what is in *folder*."""
         try:
             # git, too, does not follow a link here. A pipe would have us wait for its other end.
@@ -85,15 +85,15 @@ class GitIgnore:
 class Ignored:
     """The rules at one moment: what was read once for a folder holds for all in it."""
 
-    def __init__(self, source: GitIgnore, top: str, exclude: Optional[_Lines]) -> None:
+    def __init__(self, source: GitIgnore, top: str, exclude: _Lines | None) -> None:
         self._source = source
         self._top = top
         self._inside = os.path.join(top, "")
         self._exclude = exclude
         self._lines: dict[str, tuple[_Lines, ...]] = {}
-        self._folders: dict[str, Optional[Line]] = {}
+        self._folders: dict[str, Line | None] = {}
 
-    def line(self, path: str, folder: bool) -> Optional[Line]:
+    def line(self, path: str, folder: bool) -> Line | None:
         """The line that has git ignore *path*, or a folder above it; None: it is not ignored."""
         if path == self._top or not path.startswith(self._inside):
             return None
@@ -111,7 +111,7 @@ class Ignored:
         for folder in self._lines:
             yield os.path.join(folder, _NAME)
 
-    def _decided(self, path: str, folder: bool) -> Optional[Line]:
+    def _decided(self, path: str, folder: bool) -> Line | None:
         rules = self._of(os.path.dirname(path))
         text = _text(path) if rules else ""
         for lines in reversed(rules):
@@ -139,7 +139,7 @@ class _Lines:
         self._names = _any(line for line in self._latest_first if not line.whole_path)
         self._paths = _any(line for line in self._latest_first if line.whole_path)
 
-    def last(self, text: str, folder: bool) -> Optional[Line]:
+    def last(self, text: str, folder: bool) -> Line | None:
         """The last line that matches the path *text*, be it one that takes back."""
         path = text[self._start :]
         name = path.rpartition("/")[2]
@@ -197,7 +197,7 @@ def _trimmed(text: str) -> str:
     return text[: len(cut) + escaped]
 
 
-def _line(file: str, number: int, text: str) -> Optional[Line]:
+def _line(file: str, number: int, text: str) -> Line | None:
     takes_back = text.startswith("!")
     glob = text[takes_back:]
     only_folders = glob.endswith("/")

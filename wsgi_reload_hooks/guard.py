@@ -12,8 +12,7 @@ import os
 import shutil
 import signal
 import warnings
-from collections.abc import Collection, Mapping, Sequence
-from typing import Callable, Optional
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from .native import Native
 
@@ -175,7 +174,7 @@ def _become(
     ignored: Collection[int],
 ) -> None:
     """In the child: become *command*. *ours*: what only the parent may hold, for its end to be seen. Does not return."""
-    number: Optional[int] = errno.EIO
+    number: int | None = errno.EIO
     waiting, told = theirs
     try:
         os.setpgid(0, 0)

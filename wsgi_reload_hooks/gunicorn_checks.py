@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from .findings import Finding, some
 from .settings import ENV_PREFIX, Settings
@@ -39,7 +39,7 @@ def check_settings(
     *,
     hooks: bool,
     share: str,
-    somaxconn: Optional[int],
+    somaxconn: int | None,
     platform: str = sys.platform,
 ) -> Iterator[Finding]:
     """Findings about the settings *given*: ``preload_app``, ``reload``, ``raw_env`` and ``backlog``.
@@ -109,7 +109,7 @@ def check_configurations(words: Sequence[str], variable: Sequence[str]) -> Itera
 def configurations(words: Sequence[str]) -> list[str]:
     """Each ``-c`` and ``--config`` among *words* of a command line."""
     found = []
-    for word, after in zip(words, [*words[1:], ""]):
+    for word, after in zip(words, [*words[1:], ""], strict=False):
         if word in ("-c", "--config"):
             found.append(after)
         elif word.startswith("--config="):

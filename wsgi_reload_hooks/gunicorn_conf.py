@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Optional
+from typing import Any
 
 try:
     from wsgi_reload_hooks import attach
@@ -31,7 +31,7 @@ def when_ready(server: Any) -> None:
     attach.start(server)
 
 
-def _callers(frame: Optional[FrameType]) -> Iterator[FrameType]:
+def _callers(frame: FrameType | None) -> Iterator[FrameType]:
     """Who runs or imports this file, and who that, without the machinery of importing."""
     while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] not in _MACHINERY:

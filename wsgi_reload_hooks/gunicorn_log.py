@@ -6,7 +6,7 @@ gunicorn makes new handlers whenever its configuration is loaded, so they are lo
 from __future__ import annotations
 
 import logging
-from typing import Any, Optional
+from typing import Any
 
 from .files import Files
 from .journal import Journal
@@ -41,14 +41,14 @@ class GunicornLog:
     def warning(self, text: str, *arguments: object) -> None:
         self._write("warning", text, arguments)
 
-    def error(self, text: str, *arguments: object, exc_info: Optional[BaseException] = None) -> None:
+    def error(self, text: str, *arguments: object, exc_info: BaseException | None = None) -> None:
         self._write("error", text, arguments, {} if exc_info is None else {"exc_info": exc_info})
 
     def debug(self, text: str, *arguments: object) -> None:
         self._write("debug", text, arguments)
 
     def _write(
-        self, level: str, text: str, arguments: tuple[object, ...], options: Optional[dict[str, Any]] = None
+        self, level: str, text: str, arguments: tuple[object, ...], options: dict[str, Any] | None = None
     ) -> None:
         options = options or {}
         logger = getattr(self._log, "error_log", None)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from .command_line import GUNICORN, MODULE, CommandLine
 from .console import Failure
@@ -41,12 +41,12 @@ class GunicornSetup:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     places: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hooks: bool = False
-    broken: Optional[tuple[str, str]] = None
+    broken: tuple[str, str] | None = None
 
     def __str__(self) -> str:
         return f"gunicorn {self.version}, {self.place}"
 
-    def findings(self, settings: Settings, somaxconn: Optional[int]) -> Iterator[Finding]:
+    def findings(self, settings: Settings, somaxconn: int | None) -> Iterator[Finding]:
         """Findings about gunicorn's settings; *settings* are ours, *somaxconn* is the system's limit of waiting connections."""
         if self.broken is not None:
             where, reason = self.broken
@@ -80,7 +80,7 @@ def from_command(command: CommandLine, environ: Mapping[str, str], folder: str) 
     return _setup(python, program, command.arguments, environ, folder, "command line")
 
 
-def from_configuration(name: Optional[str], environ: Mapping[str, str], folder: str, place: str) -> GunicornSetup:
+def from_configuration(name: str | None, environ: Mapping[str, str], folder: str, place: str) -> GunicornSetup:
     """What gunicorn reads from the configuration *name*, None for its default, without an application named.
 
     The gunicorn on ``PATH`` is asked, else that of our own interpreter. Raises `Failure` where there is none.
@@ -91,7 +91,7 @@ def from_configuration(name: Optional[str], environ: Mapping[str, str], folder: 
     return _setup([python], "-", arguments, environ, folder, place)
 
 
-def _interpreter(script: str, environ: Mapping[str, str]) -> Optional[str]:
+def _interpreter(script: str, environ: Mapping[str, str]) -> str | None:
     """The interpreter that *script* names in its first lines; None where it names no Python."""
     try:
         with open(script, "rb") as file:

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from .native import Native
 
@@ -16,11 +16,11 @@ _MODULE = "_rust_notify"
 _READ_AT_MOST = 1 << 16
 _LOOKS_AT_ITS_END = 60
 
-Names = Mapping[str, Optional[frozenset[str]]]
+Names = Mapping[str, frozenset[str] | None]
 """Folders, and the names in them that matter; None: all names."""
 
 
-def extension() -> Optional[str]:
+def extension() -> str | None:
     """The file of watchfiles' extension module, or None where watchfiles is not installed."""
     try:
         package = importlib.util.find_spec("watchfiles")

@@ -14,8 +14,7 @@ import os
 import select
 import shlex
 import signal
-from collections.abc import Iterable, Iterator
-from typing import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from .console import USAGE, Console, Failure
 from .files import Files, under

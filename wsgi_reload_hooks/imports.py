@@ -13,14 +13,14 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from types import ModuleType
-from typing import Any, Callable, Optional
+from typing import Any
 
 from .files import loaded_files, source_of
 from .scanner import Signature, signature
 
-Seen = Callable[[str, Optional[Signature]], None]
+Seen = Callable[[str, Signature | None], None]
 # A .pyc knows its source by whole-second mtime and size: of a source younger than this it may hold an older text.
 _FRESH = 2.0
 
@@ -48,8 +48,8 @@ class ImportWitness:
         sys.meta_path.insert(0, self)
 
     def find_spec(
-        self, name: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None
-    ) -> Optional[importlib.machinery.ModuleSpec]:
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         """The spec that the finders behind this one give (importlib's protocol)."""
         self._meanwhile()
         finders = list(sys.meta_path)
@@ -93,8 +93,8 @@ class Modules:
 
 
 def unwitnessed(
-    reported: Collection[str], ours: Callable[[str], bool], since: Optional[Modules] = None
-) -> Iterator[tuple[str, Optional[Signature]]]:
+    reported: Collection[str], ours: Callable[[str], bool], since: Modules | None = None
+) -> Iterator[tuple[str, Signature | None]]:
     """The files that are *ours* and not *reported*, with their signatures; of the modules that came *since*, or of all."""
     for path in loaded_files(None if since is None else since.newer()):
         if path not in reported and ours(path):
@@ -106,10 +106,10 @@ def unwitnessed(
 
 
 def _ask(
-    finder: Any, name: str, path: Optional[Sequence[str]], target: Optional[ModuleType]
-) -> Optional[importlib.machinery.ModuleSpec]:
+    finder: Any, name: str, path: Sequence[str] | None, target: ModuleType | None
+) -> importlib.machinery.ModuleSpec | None:
     find_spec = getattr(finder, "find_spec", None)
-    spec: Optional[importlib.machinery.ModuleSpec] = None
+    spec: importlib.machinery.ModuleSpec | None = None
     if find_spec is not None:
         spec = find_spec(name, path, target)
     elif sys.version_info < (3, 12):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable
-from typing import Optional
 
 from .files import Files, under
 
@@ -17,7 +16,7 @@ class Interest:
     *places*: which folders those are that have these names now.
     """
 
-    names: dict[str, Optional[frozenset[str]]]
+    names: dict[str, frozenset[str] | None]
     spelled: dict[str, frozenset[str]]
     structure: frozenset[str] = frozenset()
     places: frozenset[tuple[str, int, int]] = frozenset()
@@ -63,7 +62,7 @@ class _Wanted:
         self._spelled: dict[str, set[str]] = {}
         self._structure: set[str] = set()
 
-    def add(self, folder: str, name: Optional[str], spelling: Optional[str] = None) -> None:
+    def add(self, folder: str, name: str | None, spelling: str | None = None) -> None:
         """*name* in the real *folder*; where that is not there yet, the first of its parents' names that is missing."""
         while not os.path.isdir(folder) and folder != os.path.dirname(folder):
             self._structure.add(folder)
@@ -89,7 +88,7 @@ class _Wanted:
         )
 
 
-def place(folder: str) -> Optional[tuple[str, int, int]]:
+def place(folder: str) -> tuple[str, int, int] | None:
     """Which folder it is that has this name now; None where there is none."""
     try:
         status = os.stat(folder)

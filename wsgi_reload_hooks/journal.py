@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable
-from typing import Any, Optional
+from typing import Any
 
 from .files import Files, printable
 from .lines import Line
@@ -58,7 +58,7 @@ class Journal:
         """Where and what, on one line."""
         return _place(why, self._files)
 
-    def names(self, paths: Iterable[str], first: Optional[str] = None) -> str:
+    def names(self, paths: Iterable[str], first: str | None = None) -> str:
         """A few of *paths* and how many more there are; *first* comes before them."""
         names = ([] if first is None else [first]) + sorted(self._files.relative(path) for path in paths)
         more = len(names) - _NAMES_TOLD

@@ -6,7 +6,7 @@ For the gunicorn worker classes that drop kept-alive connections when they are t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Optional, Protocol
+from typing import Any, Protocol
 
 
 class LameDuck(Protocol):
@@ -103,7 +103,7 @@ def closing(send: Send) -> Send:
     return send_closing
 
 
-def lame_duck(worker: Any) -> Optional[LameDuck]:
+def lame_duck(worker: Any) -> LameDuck | None:
     """The lame duck for *worker*, or None where its class stops without dropping anybody."""
     if is_uvicorn(worker):
         return UvicornDuck()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from typing import Any, Callable, Optional
+from collections.abc import Callable
+from typing import Any
 
 from . import frameworks, uwsgi_checks
 from .assets import Assets
@@ -51,11 +52,11 @@ class Means:
     is where the command line gets in. *executable*: whether uWSGI can execute itself anew.
     """
 
-    plan: Callable[[], Optional[Plan]]
+    plan: Callable[[], Plan | None]
     exchange: Exchange
     make_engine: Callable[[Scanner], Engine]
     callbacks: Callbacks
-    control: Optional[Control]
+    control: Control | None
     executable: bool
 
 
@@ -81,13 +82,13 @@ class Leader:
         self._assets = Assets(files, self._scanner, self._journal, Generation(ledger.place(GENERATION)))
         self._heard_assets: dict[int, object] = {}
         self._debouncer = Debouncer(settings.step, settings.debounce, Checkout(files.root).unfinished)
-        self._rehearsal: Optional[Rehearsal] = None
-        self._heard: dict[str, tuple[Stamp, Optional[Note]]] = {}
+        self._rehearsal: Rehearsal | None = None
+        self._heard: dict[str, tuple[Stamp, Note | None]] = {}
         self._heard_trouble: Stamp = None
-        self._verdict: Optional[Note] = None
+        self._verdict: Note | None = None
         self._began = self._retry_at = 0.0
         self._looked = time.monotonic()
-        self._asked_at: Optional[float] = None
+        self._asked_at: float | None = None
         self._again_at = 0.0
         self._troubles = 0
         self._held = self._told_again = self._failed_start = False
@@ -408,7 +409,7 @@ class Leader:
             serves = self._verdict is not None or any(slot.apps for slot in self._server.workers())
             self._journal.refusal(REFUSED if serves else BROKEN_START, why)
 
-    def _pronounce(self, pending: set[str], *, done: bool, request: Optional[str] = None) -> None:
+    def _pronounce(self, pending: set[str], *, done: bool, request: str | None = None) -> None:
         """Write down what is good from now on; the gates open. *request*: who wants all workers anew, if somebody does."""
         if self._verdict is not None and not self._verdict["done"]:
             # The one before did not get through to all workers: this one brings its changes, too.

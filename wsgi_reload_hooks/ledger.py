@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Optional
+from typing import Any
 
 from .private import make_home, remove_home
 
@@ -20,7 +20,7 @@ except ImportError:  # pragma: no cover
 _LOCK = "leader.lock"
 
 Note = dict[str, Any]
-Stamp = Optional[tuple[int, int]]
+Stamp = tuple[int, int] | None
 
 
 class Ledger:
@@ -49,7 +49,7 @@ class Ledger:
         if self.stamp(name) is None:
             self.write(name, note)
 
-    def read(self, name: str) -> Optional[Note]:
+    def read(self, name: str) -> Note | None:
         """The note of that *name*, or None."""
         try:
             with open(os.path.join(self._folder, name), "rb") as file:

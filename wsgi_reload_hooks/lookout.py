@@ -13,7 +13,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Optional
+from typing import Any
 
 from .checkout import Checkout
 from .control import Control
@@ -35,7 +35,7 @@ class Lookout:
     """
 
     def __init__(
-        self, server: Any, settings: Settings, files: Files, scanner: Scanner, control: Optional[Control]
+        self, server: Any, settings: Settings, files: Files, scanner: Scanner, control: Control | None
     ) -> None:
         self.inbox: deque[tuple[str, Any]] = deque()
         self.reports = Reports()
@@ -53,7 +53,7 @@ class Lookout:
         self._stop, self._stop_in = os.pipe()
         os.set_blocking(self._stop_in, False)
         self._generation = scanner.generation
-        self._engine: Optional[Engine] = None
+        self._engine: Engine | None = None
         self._known = 0
 
     def start(self) -> None:

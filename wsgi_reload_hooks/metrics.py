@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from .files import printable
 from .journal import Journal
@@ -16,7 +16,7 @@ class _Metric(NamedTuple):
     name: str
     kind: str
     help: str
-    value: Union[int, float]
+    value: int | float
 
 
 class Metrics:
@@ -67,7 +67,7 @@ def _metrics(record: Record) -> list[_Metric]:
     ]
 
 
-def _number(event: dict[str, object], name: str) -> Union[int, float]:
+def _number(event: dict[str, object], name: str) -> int | float:
     value = event.get(name, 0)
     return value if isinstance(value, (int, float)) else 0
 

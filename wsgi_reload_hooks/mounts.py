@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 _TABLE = "/proc/self/mountinfo"
 # Written to by another machine, by the host of a virtual machine, or by a program that tells nobody.
@@ -24,7 +24,7 @@ class Mount(NamedTuple):
     kind: str
 
 
-def mounts(text: Optional[str] = None) -> list[Mount]:
+def mounts(text: str | None = None) -> list[Mount]:
     """The mounts of this process, the one that hides others last; empty where the system does not tell.
 
     *text*: the table itself (default: the kernel's).
@@ -57,8 +57,8 @@ def deaf(
     return found
 
 
-def _kind(path: str, table: list[Mount]) -> Optional[str]:
-    best: Optional[Mount] = None
+def _kind(path: str, table: list[Mount]) -> str | None:
+    best: Mount | None = None
     for mount in table:
         inside = mount.place in ("/", path) or path.startswith(mount.place + "/")
         if inside and (best is None or len(mount.place) >= len(best.place)):

@@ -56,7 +56,7 @@ class Native:
             actions: list[tuple[Any, ...]] = [
                 (_os.POSIX_SPAWN_OPEN, place, _os.devnull, _os.O_RDWR, 0) for place in range(3) if place not in given
             ]
-            actions += [(_os.POSIX_SPAWN_DUP2, number, place) for number, (_, place) in zip(held, places)]
+            actions += [(_os.POSIX_SPAWN_DUP2, number, place) for number, (_, place) in zip(held, places, strict=False)]
             actions += [
                 (_os.POSIX_SPAWN_CLOSE, number) for number in _open_numbers() if number not in given | {0, 1, 2}
             ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, NoReturn, Optional
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from .chronicle import Chronicle
 from .crew import Batch, Crew
@@ -34,7 +35,7 @@ class Offspring:
         self._crew = crew
         self._lookout = lookout
         self._chronicle = chronicle
-        self._zygote_side: Optional[ZygoteSide] = None
+        self._zygote_side: ZygoteSide | None = None
 
     def begin_worker(self, worker: Any, their_post_fork: Callable[[Any, Any], object]) -> None:
         """In a *worker*, as its `post_fork`: that of the user, *their_post_fork*, is called in it."""

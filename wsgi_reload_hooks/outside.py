@@ -13,7 +13,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
-from typing import Optional
 
 from .checkout import Checkout
 from .engines import Engine, engine
@@ -66,7 +65,7 @@ class Trial:
     *surroundings*: those of the server. Raises `Failure` where its interpreter will not do.
     """
 
-    def __init__(self, files: Files, timeout: float, app: Optional[Target], surroundings: Surroundings) -> None:
+    def __init__(self, files: Files, timeout: float, app: Target | None, surroundings: Surroundings) -> None:
         self._files = files
         self._timeout = timeout
         self._app = app
@@ -84,11 +83,11 @@ class Trial:
             if os.path.basename(entry) in ("site-packages", "dist-packages")
         ]
 
-    def compiled(self, paths: Iterable[str]) -> Optional[Refused]:
+    def compiled(self, paths: Iterable[str]) -> Refused | None:
         """What is wrong with *paths*, if this interpreter can say that."""
         return None if self._surroundings.other else compile_sources(paths)
 
-    def begin(self, paths: Iterable[str]) -> Optional[Rehearsal]:
+    def begin(self, paths: Iterable[str]) -> Rehearsal | None:
         """Begin what takes longer; None: there is nothing of that kind. Raises OSError."""
         targets = [] if self._app is None else [self._app]
         if self._surroundings.other:
@@ -105,7 +104,7 @@ class Trial:
 class Sender:
     """Signals whom the pid file names, or runs *command* instead."""
 
-    def __init__(self, pidfile: PidFile, sig: signal.Signals, command: Optional[list[str]], journal: Journal) -> None:
+    def __init__(self, pidfile: PidFile, sig: signal.Signals, command: list[str] | None, journal: Journal) -> None:
         self._pidfile = pidfile
         self._signal = sig
         self._words = command
@@ -114,7 +113,7 @@ class Sender:
         self._trouble = ""
         self._began = 0.0
         self._told = False
-        self._command: Optional[_Command] = None
+        self._command: _Command | None = None
 
     def whom(self) -> str:
         """Who is in the pid file now, or why nobody is."""
@@ -178,7 +177,7 @@ class Sender:
             self._command.end()
 
     @property
-    def _needed(self) -> Optional[signal.Signals]:
+    def _needed(self) -> signal.Signals | None:
         return self._signal if self._words is None else None
 
     def _not_yet(self, why: Unfit, now: float) -> None:
@@ -208,7 +207,7 @@ class _Command:
         self._shown = shlex.join(words)
         self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
 
-    def complaint(self, now: float) -> Optional[str]:
+    def complaint(self, now: float) -> str | None:
         """What is wrong with how it ended, "" if nothing is; None: it still runs."""
         status = self._process.poll()
         if status is None and now < self._until:
@@ -241,7 +240,7 @@ class OutsideWatcher:
         self._scanner = Scanner()
         self._reloader = Reloader(self._digests, journal.debug)
         self._debouncer = Debouncer(settings.step, settings.debounce, Checkout(files.root).unfinished)
-        self._rehearsal: Optional[Rehearsal] = None
+        self._rehearsal: Rehearsal | None = None
         self._unsent: set[str] = set()
         self._installed: list[Folder] = []
         self._noticed = self._saved = self._looked = time.monotonic()
@@ -277,7 +276,7 @@ class OutsideWatcher:
         return min(wait, self._sender.wait(now)) if self._reloader.state is State.SWITCHING else wait
 
     @property
-    def reader(self) -> Optional[int]:
+    def reader(self) -> int | None:
         """A file descriptor that is readable when a step is due at once."""
         return self._engine.reader
 
@@ -383,7 +382,7 @@ class OutsideWatcher:
         if rehearsal is not None:
             rehearsal.withdraw()
 
-    def _watch(self, found: Mapping[str, Optional[Signature]]) -> None:
+    def _watch(self, found: Mapping[str, Signature | None]) -> None:
         for path, seen in found.items():
             if self._files.ours(path):
                 self._scanner.watch(path, seen)

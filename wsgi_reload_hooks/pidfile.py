@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from .files import printable
 
@@ -55,9 +55,9 @@ class Process(NamedTuple):
     users: frozenset[int]
     ended: bool
     """It has, but nobody has asked how."""
-    heeds: Optional[int] = None
+    heeds: int | None = None
     """A bit for each signal that it catches or takes in its own way; None where the system does not tell."""
-    started: Optional[int] = None
+    started: int | None = None
     """When, by a clock that nobody sets; None where the system does not tell."""
     ignores: int = 0
     """A bit for each signal that it ignores, as far as the system tells."""
@@ -70,7 +70,7 @@ class Server:
     """The *process* that a pid file names, checked, and held on to where the system can do that: its number may be
     given to another one at any moment."""
 
-    def __init__(self, process: Process, handle: Optional[int], name: str) -> None:
+    def __init__(self, process: Process, handle: int | None, name: str) -> None:
         self.process = process
         self._handle = handle
         self._name = name
@@ -91,10 +91,10 @@ class PidFile:
         self.name = printable(path)
         self._path = os.path.abspath(path)
         # A process and a file that belonged together: a clock that is set makes them no strangers.
-        self._known: Optional[tuple[object, ...]] = None
+        self._known: tuple[object, ...] | None = None
 
     @contextlib.contextmanager
-    def server(self, sig: Optional[signal.Signals] = None) -> Iterator[Server]:
+    def server(self, sig: signal.Signals | None = None) -> Iterator[Server]:
         """The process in the file. *sig*: one that it has to heed, and that we have to be allowed to send.
 
         Raises `Unfit` with what speaks against it.
@@ -145,9 +145,9 @@ class PidFile:
 
     def _check(
         self,
-        found: Optional[Process],
+        found: Process | None,
         pid: int,
-        sig: Optional[signal.Signals],
+        sig: signal.Signals | None,
         status: os.stat_result,
         owners: set[int],
         now: float,
@@ -189,12 +189,12 @@ def _check_children(found: Process, sig: signal.Signals, name: str) -> None:
             raise Unfit(f"{name}: {child} of {found} ignores {sig.name} now, as who starts does", passing=True)
 
 
-def process(pid: int) -> Optional[Process]:
+def process(pid: int) -> Process | None:
     """What the system says of *pid*, or None where there is no such process or it does not tell."""
     return from_proc(pid) or from_ps(pid)
 
 
-def from_proc(pid: int) -> Optional[Process]:
+def from_proc(pid: int) -> Process | None:
     """The same, as Linux tells it."""
     if sys.platform != "linux":
         return None
@@ -223,7 +223,7 @@ def from_proc(pid: int) -> Optional[Process]:
     )
 
 
-def from_ps(pid: int) -> Optional[Process]:
+def from_ps(pid: int) -> Process | None:
     """The same, as `ps` tells it everywhere else, its age rounded up to a second."""
     columns = [word for name in ("stat", "etime", "uid", "ppid", "comm") for word in ("-o", f"{name}=")]
     try:
@@ -303,7 +303,7 @@ def _ourselves() -> Iterator[int]:
         pid = found.parent
 
 
-def _handle(pid: int) -> Optional[int]:
+def _handle(pid: int) -> int | None:
     """What holds on to the process of that number, or None where the system has no such thing, or no such process."""
     if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
         return None
@@ -314,7 +314,7 @@ def _handle(pid: int) -> Optional[int]:
         return None
 
 
-def _signal(pid: int, handle: Optional[int], sig: Optional[int], name: str) -> None:
+def _signal(pid: int, handle: int | None, sig: int | None, name: str) -> None:
     """Send *sig*: 0 just asks whether we may, None whether there is such a process. Raises `Unfit`."""
     try:
         if handle is None:

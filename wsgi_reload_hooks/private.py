@@ -10,7 +10,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 KINDS = ("gunicorn", "uwsgi", "run", "client")
 _FOLDER = "wsgi-reload-hooks"
@@ -151,7 +151,7 @@ def _namespace() -> str:
 
 def _birth(pid: int) -> str:
     """When the process was started, in the kernel's own words; where it has none, whether it lives."""
-    found: Optional[str] = None
+    found: str | None = None
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             found = file.read().rpartition(b")")[2].split()[19].decode()

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Optional
 
 from .files import IGNORED_FOLDERS, Files
 from .findings import Finding, some
@@ -37,10 +36,10 @@ class Project:
     environ: Mapping[str, str]
     application: str = ""
     path: Sequence[str] = ()
-    watchfiles: Optional[bool] = None
+    watchfiles: bool | None = None
 
     @property
-    def source(self) -> Optional[str]:
+    def source(self) -> str | None:
         """The file of the application, None where only its import can tell."""
         name = self.application.partition(":")[0]
         file = os.path.join(self.folder, name)
@@ -68,7 +67,7 @@ class System:
     mounts: Sequence[Mount]
     now: float
     grant: Callable[[Sequence[str]], tuple[int, str]]
-    skew: Callable[[str], Optional[float]]
+    skew: Callable[[str], float | None]
 
 
 def this_system() -> System:
@@ -232,7 +231,7 @@ def granted(folders: Sequence[str]) -> tuple[int, str]:
         os.close(number)
 
 
-def skew_of(folder: str) -> Optional[float]:
+def skew_of(folder: str) -> float | None:
     """By how many seconds the clock of the file system is ahead of ours; None where no file can be made there."""
     try:
         before = time.time()
@@ -245,7 +244,7 @@ def skew_of(folder: str) -> Optional[float]:
         return None
 
 
-def _number(path: str) -> Optional[int]:
+def _number(path: str) -> int | None:
     try:
         with open(path, "rb") as file:
             return int(file.read())

@@ -7,7 +7,6 @@ import os
 import traceback as tracebacks
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Optional
 
 _TRACE_LINES = 12
 _LINE_AT_MOST = 500
@@ -22,8 +21,8 @@ class Refused:
     """
 
     reason: str
-    path: Optional[str] = None
-    line: Optional[int] = None
+    path: str | None = None
+    line: int | None = None
     traceback: str = ""
     files: tuple[str, ...] = ()
 
@@ -90,7 +89,7 @@ def _last_lines(text: str) -> str:
     return "\n".join(line[:_LINE_AT_MOST] for line in text.rstrip().splitlines()[-_TRACE_LINES:])
 
 
-def compile_sources(paths: Iterable[str]) -> Optional[Refused]:
+def compile_sources(paths: Iterable[str]) -> Refused | None:
     """Compile each Python file of *paths* in memory, about 1 ms each; nothing is run. The first failure, or None.
 
     A file that is not there is no failure here: whether it is missed, only an import can tell.

@@ -6,7 +6,7 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 from .console import USAGE, Failure
 from .control import Message, Remote, Silent, Unreachable, remotes
@@ -63,7 +63,7 @@ class Server:
         One that does not answer is asked again: it may be importing, or reading its configuration. Raises `Failure` where
         it has ended, or cannot be asked.
         """
-        ordered: Optional[Message] = None
+        ordered: Message | None = None
         while True:
             within = max(_PAUSE, min(_HEARD_WITHIN, until - time.monotonic()))
             try:
@@ -131,7 +131,7 @@ def running(pids: Sequence[int] = ()) -> list[Server]:
     return servers
 
 
-def _root(pid: int) -> Optional[str]:
+def _root(pid: int) -> str | None:
     """The project's folder of a server that does not tell it; None where the system does not, either."""
     try:
         return project_root(os.readlink(f"/proc/{pid}/cwd"))
@@ -172,7 +172,7 @@ def is_refused(status: Message) -> bool:
     return status.get("state") == "refused" or bool(status.get("refused"))
 
 
-def refusal(status: Message) -> Optional[str]:
+def refusal(status: Message) -> str | None:
     """What is refused there right now, and why; None where nothing is."""
     why = status.get("last_refusal")
     if not is_refused(status) or not isinstance(why, dict):

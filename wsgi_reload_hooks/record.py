@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Optional
+from typing import Any
 
 PATHS_AT_MOST = 50
 """So many changed paths of a reload are kept."""
@@ -29,9 +29,9 @@ class Record:
     refusals: int = 0
     seconds: float = 0.0
     """All reloads together, each from the save to the moment it was in service."""
-    last_reload: Optional[dict[str, Any]] = None
+    last_reload: dict[str, Any] | None = None
     """``at``, ``seconds``, ``paths`` (`PATHS_AT_MOST`), ``names`` (a few of them, for people)."""
-    last_refusal: Optional[dict[str, Any]] = None
+    last_refusal: dict[str, Any] | None = None
     """``at``, ``reason``, ``path``, ``line``, ``traceback``."""
     refused: bool = False
     """Whether what is on disk right now is refused."""
@@ -56,7 +56,7 @@ class Record:
 _OPTIONAL: dict[str, type] = {"last_reload": dict, "last_refusal": dict}
 
 
-def _fits(value: object, default: object, optional: Optional[type]) -> bool:
+def _fits(value: object, default: object, optional: type | None) -> bool:
     if default is None and value is None:
         return True
     wanted = optional or type(default)

@@ -14,7 +14,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, Optional
+from typing import IO, Any
 
 from .files import Files
 from .native import Native
@@ -116,8 +116,8 @@ class Outcome:
     """What came of it. *refused* is None where the code is good; *loaded* has each of our files that it began to
     load, with the signature just before; *seconds* is how long it took."""
 
-    refused: Optional[Refused]
-    loaded: dict[str, Optional[Signature]]
+    refused: Refused | None
+    loaded: dict[str, Signature | None]
     seconds: float
 
 
@@ -128,19 +128,19 @@ class Rehearsal:
     for a temporary file, no more processes): that says nothing about the code.
     """
 
-    def __init__(self, plan: Plan, files: Files, timeout: float, native: Optional[Native] = None) -> None:
+    def __init__(self, plan: Plan, files: Files, timeout: float, native: Native | None = None) -> None:
         self._plan = plan
         self._files = files
         self._timeout = timeout
         self._native = native or Native()
         self._began = time.monotonic()
         self._deadline = self._began + timeout
-        self._loaded: dict[str, Optional[Signature]] = {}
+        self._loaded: dict[str, Signature | None] = {}
         self._rooms = sorted({target.room for target in plan.targets}) or [0]
-        self._outcome: Optional[Outcome] = None
-        self._child: Optional[_Child] = self._enter()
+        self._outcome: Outcome | None = None
+        self._child: _Child | None = self._enter()
 
-    def poll(self) -> Optional[Outcome]:
+    def poll(self) -> Outcome | None:
         """What came of it, or None: it still runs, or was withdrawn. Raises OSError as the constructor does."""
         while self._child is not None:
             late = time.monotonic() > self._deadline + _GRACE
@@ -178,7 +178,7 @@ class Rehearsal:
         }
         return _Child(self._native, self._plan.command, {**self._plan.environ, FLAG: "1"}, json.dumps(note).encode())
 
-    def _judged(self, child: _Child, late: bool) -> Optional[Refused]:
+    def _judged(self, child: _Child, late: bool) -> Refused | None:
         for line in child.told():
             if "loaded" in line:
                 path, found = line["loaded"]
@@ -224,7 +224,7 @@ class _Child:
 
     def __init__(self, native: Native, command: tuple[str, ...], environ: Mapping[str, str], note: bytes) -> None:
         self._native = native
-        self._status: Optional[int] = None
+        self._status: int | None = None
         self._lifeline = -1
         held: list[int] = []
         with scratch_file() as plan:

@@ -6,8 +6,7 @@ No thread, no clock, no signal of its own: a server's adapter tells it what happ
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
-from typing import Callable, Optional
+from collections.abc import Callable, Iterable, Mapping
 
 from .proof import Refused
 from .scanner import MISSING, UNKNOWN, Digest, Digests
@@ -34,7 +33,7 @@ class Reloader:
         self.state = State.IDLE
         self.wanted = False
         """An attempt is to be started; where one is under way, it is to be started over."""
-        self.request: Optional[str] = None
+        self.request: str | None = None
         """Who asked for a reload without regard to changes (HUP), while that is not in service."""
         self.pending: set[str] = set()
         self.service: dict[str, Digest] = {}
@@ -45,7 +44,7 @@ class Reloader:
         self._debug = debug
         self._loaded: set[str] = set()
         self._listed: set[str] = set()
-        self._told: Optional[tuple[str, Optional[str], Optional[int]]] = None
+        self._told: tuple[str, str | None, int | None] | None = None
         self._nothing_serves = False
 
     @property

@@ -8,7 +8,7 @@ import select
 import struct
 import threading
 from collections import deque
-from typing import Any, Optional
+from typing import Any
 
 from .native import Native
 
@@ -101,7 +101,7 @@ class Sender:
     *pid*: in whose name; None: each process that is forked speaks in its own.
     """
 
-    def __init__(self, writer: int, pid: Optional[int] = None) -> None:
+    def __init__(self, writer: int, pid: int | None = None) -> None:
         self._fd = writer
         self._in_the_name_of = pid
         self._backlog: deque[bytes] = deque(maxlen=_BACKLOG_AT_MOST)

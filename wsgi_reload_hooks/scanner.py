@@ -10,8 +10,8 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
-from typing import Callable, NamedTuple, Optional
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 
 class Signature(NamedTuple):
@@ -32,7 +32,7 @@ _WORTH_OPENING = 8
 _HANDLE = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC if os.stat in os.supports_dir_fd else None
 
 
-def signature(path: str) -> Optional[Signature]:
+def signature(path: str) -> Signature | None:
     """The signature of *path*, or None where there is no such file.
 
     Raises OSError where the file cannot be asked (permissions, say): that is no statement about it.
@@ -44,7 +44,7 @@ def signature(path: str) -> Optional[Signature]:
     return Signature(status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def known_signature(path: str) -> Optional[Signature]:
+def known_signature(path: str) -> Signature | None:
     """The signature of *path*, or None where there is no such file or it cannot be asked."""
     try:
         return signature(path)
@@ -61,7 +61,7 @@ class Digests:
     def __init__(self) -> None:
         self._known: dict[str, tuple[Signature, Digest]] = {}
 
-    def at(self, path: str, seen: Optional[Signature]) -> Digest:
+    def at(self, path: str, seen: Signature | None) -> Digest:
         """The content of *path* when it had the signature *seen*: `UNKNOWN` if it has another one by now."""
         if seen is None:
             return MISSING
@@ -135,7 +135,7 @@ class Scanner:
         """Grows whenever something else is watched than before."""
         self.unasked: dict[str, str] = {}
         """What could not be asked at the last tick, and why: it counts as unchanged."""
-        self._seen: dict[str, Optional[Signature]] = {}
+        self._seen: dict[str, Signature | None] = {}
         self._groups: list[_Group] = []
         self._regroup = True
         self._vanished: set[str] = set()
@@ -153,7 +153,7 @@ class Scanner:
         """Whether a file was gone at the last tick, and may have been on its way."""
         return bool(self._vanished)
 
-    def watch(self, path: str, baseline: Optional[Signature]) -> None:
+    def watch(self, path: str, baseline: Signature | None) -> None:
         """Watch *path* from *baseline* on (None: it does not exist); a path already watched keeps its own."""
         if path not in self._seen:
             self._seen[path] = baseline
@@ -171,7 +171,7 @@ class Scanner:
         self._regroup = True
         self.generation += 1
 
-    def tick(self, now: Optional[float] = None, within: Optional[Callable[[str], bool]] = None) -> set[str]:
+    def tick(self, now: float | None = None, within: Callable[[str], bool] | None = None) -> set[str]:
         """The paths that changed, appeared or vanished since the last tick, and folders with new names in them.
 
         A file that is gone for one tick only was being saved; gone for two, it is gone. *within*: look only at the
@@ -222,14 +222,14 @@ class _Group:
         self.present: dict[str, Signature] = {}
         self.missing: list[str] = []
 
-    def files(self) -> Iterator[tuple[str, Optional[Signature]]]:
+    def files(self) -> Iterator[tuple[str, Signature | None]]:
         for name, before in self.present.items():
             yield self._prefix + name, before
         for name in self.missing:
             yield self._prefix + name, None
 
     def unchanged(self) -> bool:
-        handle: Optional[int] = None
+        handle: int | None = None
         stat = os.stat
         try:
             if _HANDLE is not None and len(self.present) >= _WORTH_OPENING:
@@ -251,7 +251,7 @@ class _Group:
                 os.close(handle)
 
 
-def _grouped(seen: dict[str, Optional[Signature]]) -> list[_Group]:
+def _grouped(seen: dict[str, Signature | None]) -> list[_Group]:
     groups: dict[str, _Group] = {}
     for path, before in seen.items():
         folder, slash, name = path.rpartition(os.sep)

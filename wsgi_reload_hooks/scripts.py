@@ -13,8 +13,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Optional, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from .child import LISTENING_AT_MOST, LISTENING_FROM
 from .console import USAGE, Console, Failure
@@ -32,10 +32,10 @@ NOT_RUNNABLE = 126
 def run_with_reloader(
     main: Callable[..., T],
     *,
-    app: Optional[str] = None,
-    listen: Optional[str] = None,
+    app: str | None = None,
+    listen: str | None = None,
     **settings: Any,
-) -> Optional[T]:
+) -> T | None:
     """Run *main* in a child process that is started again when its code changes; call it where the program begins.
 
     Returns what *main* returns, in the child; None, and runs nothing, where the program is only being imported to see
@@ -75,9 +75,9 @@ def supervise(
     environ: Mapping[str, str],
     settings: Settings,
     *,
-    app: Optional[str] = None,
-    listen: Optional[str] = None,
-    console: Optional[Console] = None,
+    app: str | None = None,
+    listen: str | None = None,
+    console: Console | None = None,
 ) -> int:
     """Run *command* until it ends: its exit code, or its signal below 0. Raises `Failure`."""
     runs = (runnable(command[0]), *command[1:])
@@ -108,7 +108,7 @@ def own_command() -> list[str]:
     given = command_line()
     if len(given) > 1:
         return [sys.executable, *given[1:]]
-    # Python 3.9 where there is no /proc.
+    # Where there is no /proc.
     options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is None:
@@ -117,7 +117,7 @@ def own_command() -> list[str]:
     return [sys.executable, *options, "-m", name, *sys.argv[1:]]
 
 
-def script_of(command: Sequence[str]) -> tuple[Optional[str], tuple[str, ...]]:
+def script_of(command: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
     """The script that *command* names, absolute, and that with what follows it; None where there is none."""
     for place, word in enumerate(command):
         if word in ("-m", "-c", "--"):

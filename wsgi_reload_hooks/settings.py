@@ -13,8 +13,8 @@ import importlib.util
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
-from typing import Any, Callable, Optional
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 ENV_PREFIX = "WSGI_RELOAD_"
 TABLE = "wsgi_reload_hooks"
@@ -36,11 +36,11 @@ class Rule:
 
     help: str
     allowed: str
-    minimum: Optional[float] = None
+    minimum: float | None = None
     choices: tuple[str, ...] = ()
     each: str = ""
     """A pattern for each item of a list."""
-    check: Optional[Callable[[Any], object]] = None
+    check: Callable[[Any], object] | None = None
     """Raises ValueError for a value that cannot be used."""
 
 
@@ -155,8 +155,8 @@ class Settings:
     @classmethod
     def load(
         cls,
-        root: Optional[str] = None,
-        environ: Optional[Mapping[str, str]] = None,
+        root: str | None = None,
+        environ: Mapping[str, str] | None = None,
         **keywords: Any,
     ) -> Settings:
         """The settings for the project in *root* (default: the working directory).
@@ -182,7 +182,7 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {
 }
 
 
-def project_root(start: Optional[str] = None) -> str:
+def project_root(start: str | None = None) -> str:
     """The nearest folder at or above *start* (default: the working directory) with a ``pyproject.toml``, else *start*."""
     folder = here = os.path.abspath(start or os.getcwd())
     while not os.path.exists(os.path.join(folder, "pyproject.toml")):

@@ -9,7 +9,6 @@ import re
 import socket
 import stat
 from collections.abc import Mapping
-from typing import Optional
 
 # More than clients will be while a program is replaced.
 BACKLOG = 2048
@@ -24,7 +23,7 @@ class NoAddressError(AddressError):
     """It is no address at all."""
 
 
-def somaxconn() -> Optional[int]:
+def somaxconn() -> int | None:
     """How many connections the system lets wait at one socket; None where it does not tell."""
     try:
         with open("/proc/sys/net/core/somaxconn", "rb") as file:

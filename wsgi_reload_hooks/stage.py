@@ -17,8 +17,9 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Callable, NoReturn, Optional
+from typing import Any, NoReturn
 
 _PLAN, _TOLD, _LIFELINE = 3, 4, 5
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -30,7 +31,7 @@ _LAST_WORDS = 0.25
 class Unfit(Exception):
     """What was loaded is not what a server needs. *path*: where to look, or None."""
 
-    def __init__(self, reason: str, path: Optional[str]) -> None:
+    def __init__(self, reason: str, path: str | None) -> None:
         super().__init__(reason)
         self.path = path
 
@@ -122,7 +123,7 @@ class Stage:
         elif target["table"] or target["attribute"]:
             self._check_callables(target, what, where)
 
-    def _check_callables(self, target: dict[str, Any], names: dict[str, Any], path: Optional[str]) -> None:
+    def _check_callables(self, target: dict[str, Any], names: dict[str, Any], path: str | None) -> None:
         where = self._files.relative(os.path.abspath(path)) if path else target["name"]
         # A server that knows of such tables looks into its own module first.
         for each in (*(vars(module) for module in self._stand_ins), names):
@@ -160,7 +161,7 @@ class Stage:
         if refused is None:
             self._tell({"good": True})
         else:
-            # Python 3.9 and the loaders of some servers name files relative to the working directory.
+            # The loaders of some servers name files relative to the working directory.
             files = [os.path.abspath(path) if os.path.exists(path) else path for path in refused.files]
             path = os.path.abspath(refused.path) if refused.path else None
             self._tell({"refused": {**vars(refused), "path": path, "files": files}})
@@ -172,18 +173,18 @@ class Stage:
             os.write(_TOLD, json.dumps(line).encode() + b"\n")
 
 
-def _check(found: object, name: str, where: Optional[str], path: Optional[str] = None) -> None:
+def _check(found: object, name: str, where: str | None, path: str | None = None) -> None:
     if not callable(found):
         raise Unfit(f"{name} in {where} is no callable: its type is {type(found).__name__}", path)
 
 
-def _module(target: dict[str, Any]) -> tuple[Any, Optional[str]]:
+def _module(target: dict[str, Any]) -> tuple[Any, str | None]:
     names = vars(importlib.import_module(target["name"]))
     path = names.get("__file__")
     return names, os.path.abspath(path) if isinstance(path, str) else None
 
 
-def _file(target: dict[str, Any]) -> tuple[Any, Optional[str]]:
+def _file(target: dict[str, Any]) -> tuple[Any, str | None]:
     path: str = target["name"]
     package = os.path.isdir(path)
     source = os.path.join(path, "__init__.py") if package else path
@@ -203,23 +204,23 @@ def _file(target: dict[str, Any]) -> tuple[Any, Optional[str]]:
     return vars(sys.modules[target["alias"]]), os.path.abspath(source)
 
 
-def _code(target: dict[str, Any]) -> tuple[Any, Optional[str]]:
+def _code(target: dict[str, Any]) -> tuple[Any, str | None]:
     module = sys.modules[target["alias"]] = ModuleType(target["alias"])
     exec(compile(target["name"], target["alias"], "exec", dont_inherit=True), vars(module))
     return vars(module), None
 
 
-def _paste(target: dict[str, Any]) -> tuple[Any, Optional[str]]:
+def _paste(target: dict[str, Any]) -> tuple[Any, str | None]:
     loadapp: Any = importlib.import_module("paste.deploy").loadapp
     return loadapp(target["name"]), "paste"
 
 
-def _pecan(target: dict[str, Any]) -> tuple[Any, Optional[str]]:
+def _pecan(target: dict[str, Any]) -> tuple[Any, str | None]:
     deploy: Any = importlib.import_module("pecan.deploy").deploy
     return deploy(target["name"]), "pecan"
 
 
-_Loader = Callable[[dict[str, Any]], tuple[Any, Optional[str]]]
+_Loader = Callable[[dict[str, Any]], tuple[Any, str | None]]
 _LOADERS: dict[str, _Loader] = {"module": _module, "file": _file, "code": _code, "paste": _paste, "pecan": _pecan}
 
 

@@ -9,8 +9,8 @@ import dataclasses
 import importlib
 import os
 import time
-from collections.abc import Iterable
-from typing import Any, Callable, Optional
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from .django_assets import DjangoAssets, Folders
 from .files import Files, loaded_files
@@ -30,7 +30,7 @@ TROUBLE = "trouble"
 GENERATION = "generation"
 """The file by which workers notice that they are to forget translations and templates."""
 
-Loaded = dict[str, tuple[Optional[Signature], Digest]]
+Loaded = dict[str, tuple[Signature | None, Digest]]
 
 
 def worker_note(number: int) -> str:
@@ -181,7 +181,7 @@ class Station:
         # Not left to the next turn: without threads it may be another worker's for long.
         self._write()
 
-    def _saw(self, path: str, found: Optional[Signature]) -> None:
+    def _saw(self, path: str, found: Signature | None) -> None:
         self._loaded[path] = found, self._digests.at(path, found) if found is not None else MISSING
         self._news = True
 
@@ -202,7 +202,7 @@ class Station:
             self._ledger.write(worker_note(self.number), note)
 
 
-def _first_file(error: BaseException) -> Optional[str]:
+def _first_file(error: BaseException) -> str | None:
     """The file whose loading raised *error*: the outermost, or the one that cannot be compiled."""
     trace = error.__traceback__
     while trace is not None:

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, Optional
+from typing import Any
 
 NO_ORPHANS = "WSGI_NO_ORPHANS"
 """Name of the environment variable with the pid of a server whose workers are killed when it ends, however it ends."""
@@ -72,7 +72,7 @@ def forget_files() -> None:
 
 def _only_read(smaps: Iterable[bytes]) -> Iterator[tuple[int, int]]:
     """Where files are mapped that were never written to: not what was relocated when they were loaded."""
-    place: Optional[tuple[int, int]] = None
+    place: tuple[int, int] | None = None
     for line in smaps:
         name, _, value = line.partition(b":")
         if name == b"Anonymous":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from typing import Any, Optional
+from typing import Any
 
 from .imports import ImportWitness
 from .reports import Sender
@@ -42,7 +42,7 @@ def is_supervised() -> bool:
     return FLAG in os.environ
 
 
-def sender() -> tuple[Optional[Sender], bool]:
+def sender() -> tuple[Sender | None, bool]:
     """The way to the supervisor of this process, if there is one, and whether it asks for libraries, too."""
     try:
         device, inode, pid, there, third_party = map(int, os.environ.get(FLAG, "").split(":"))
@@ -71,7 +71,7 @@ class _SureSender(Sender):
         super().flush()
 
 
-def _opened(places: tuple[str, ...], pipe: tuple[int, int]) -> Optional[int]:
+def _opened(places: tuple[str, ...], pipe: tuple[int, int]) -> int | None:
     for place in places:
         try:
             number = os.open(place, os.O_WRONLY | os.O_NONBLOCK)
@@ -124,7 +124,7 @@ class Teller:
         # The supervisor looks more closely: this is to say less of what cannot matter.
         return not path.startswith(_STANDARD_LIBRARY) and not any(part in _INSTALLED for part in path.split(os.sep))
 
-    def _saw(self, path: str, found: Optional[Signature]) -> None:
+    def _saw(self, path: str, found: Signature | None) -> None:
         if path not in self._told:
             self._told.add(path)
             self._way.send("loaded", path=path, signature=found)

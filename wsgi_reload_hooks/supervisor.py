@@ -19,7 +19,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
-from typing import Optional
 
 from .callbacks import Callbacks
 from .checkout import Checkout
@@ -72,7 +71,7 @@ class Program:
     environ: Mapping[str, str]
     listening: tuple[int, ...] = ()
     targets: tuple[Target, ...] = ()
-    script: Optional[str] = None
+    script: str | None = None
     arguments: tuple[str, ...] = ()
 
 
@@ -103,11 +102,11 @@ class Supervisor:
         self._debouncer = Debouncer(settings.step, settings.debounce, Checkout(self._files.root).unfinished)
         self._terminal = Terminal()
         self._guard = Guard()
-        self._serving: Optional[Child] = None
+        self._serving: Child | None = None
         self._going: list[Child] = []
-        self._rehearsal: Optional[Rehearsal] = None
-        self._trial: Optional[Rehearsal] = None
-        self._quiet_with: Optional[Child] = None
+        self._rehearsal: Rehearsal | None = None
+        self._trial: Rehearsal | None = None
+        self._quiet_with: Child | None = None
         self._trials = Trials(
             program.targets, program.script, program.arguments, os.getcwd(), self._files.root, program.environ
         )
@@ -115,19 +114,19 @@ class Supervisor:
         self._saved: set[str] = set()
         self._cause = ""
         self._heard_at = self._looked = time.monotonic()
-        self._asked_at: Optional[float] = None
+        self._asked_at: float | None = None
         self._retry_at = 0.0
         self._at_once = 0
         self._introduced = self._crashed = self._has_served = self._told_again = False
-        self._ordered: Optional[signal.Signals] = None
-        self._status: Optional[int] = None
+        self._ordered: signal.Signals | None = None
+        self._status: int | None = None
         self._signals: deque[int] = deque()
         self._looks = Looks()
         self._record = Record("run", "", os.getpid(), self._files.root, time.time())
         callbacks = Callbacks(settings, self._journal, self._files.root)
         self._chronicle = Chronicle(settings, self._journal, self._record, callbacks)
-        self._control: Optional[Control] = None
-        self._desk: Optional[Desk] = None
+        self._control: Control | None = None
+        self._desk: Desk | None = None
         self._engine = engine(settings, self._files, self._scanner, lambda line: self._journal.warning("%s", line))
 
     def run(self) -> int:
@@ -238,7 +237,7 @@ class Supervisor:
             os.close(reader)
             os.close(writer)
 
-    def _caught(self, number: int, frame: Optional[FrameType]) -> None:
+    def _caught(self, number: int, frame: FrameType | None) -> None:
         self._signals.append(number)
 
     def _take(self, number: int) -> None:
@@ -288,7 +287,7 @@ class Supervisor:
                 str(message["executable"]), map(str, message["path"]), str(message["runs"]), (int(major), int(minor))
             )
 
-    def _heard_loaded(self, child: Child, path: str, found: Optional[list[int]]) -> None:
+    def _heard_loaded(self, child: Child, path: str, found: list[int] | None) -> None:
         if not self._files.ours(path):
             return
         seen = None if found is None else Signature(*found)
@@ -630,7 +629,7 @@ class Supervisor:
         return _Way.WAIT
 
 
-def _order(ordered: Optional[signal.Signals]) -> signal.Signals:
+def _order(ordered: signal.Signals | None) -> signal.Signals:
     """What a child is told to leave with."""
     return signal.SIGINT if ordered is signal.SIGINT else signal.SIGTERM
 

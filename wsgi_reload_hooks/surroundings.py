@@ -12,12 +12,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from typing import Optional
 
 from .console import USAGE, Failure
 from .rehearsal import STAGE, Plan, Target
 
-_OLDEST = (3, 9)
+_OLDEST = (3, 10)
 _ANSWER_AT_MOST = 30.0
 _ASK = """\
 import json, os, sys
@@ -44,7 +43,7 @@ class Surroundings:
     """
 
     def __init__(
-        self, python: Optional[str] = None, folder: str = os.curdir, user: Optional[pwd.struct_passwd] = None
+        self, python: str | None = None, folder: str = os.curdir, user: pwd.struct_passwd | None = None
     ) -> None:
         self.folder = os.path.abspath(folder)
         self.other = python is not None
@@ -99,7 +98,7 @@ class Surroundings:
                 f"{self._python}: does not tell its search path: {said[-1] if said else '-'}", USAGE
             ) from None
         if tuple(version) < _OLDEST:
-            raise Failure(f"{self._python}: is Python {version[0]}.{version[1]}; to try code, 3.9 is needed", USAGE)
+            raise Failure(f"{self._python}: is Python {version[0]}.{version[1]}; to try code, 3.10 is needed", USAGE)
         if not readable:
             raise Failure(
                 f"{STAGE} cannot be read with the rights of --user: install this where they are enough", USAGE
@@ -107,7 +106,7 @@ class Surroundings:
         return tuple(path)
 
 
-def _interpreter(given: Optional[str]) -> str:
+def _interpreter(given: str | None) -> str:
     """Its absolute path; links are left alone, they make a virtual environment."""
     found = shutil.which(given) if given else sys.executable
     if not found:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import Any
 
 from .files import Files
 from .rehearsal import Plan, Target, rehearse
@@ -72,7 +72,7 @@ def targets(options: Mapping[str, Any]) -> tuple[tuple[Target, ...], list[str]]:
     return tuple(found), complaints
 
 
-def _main_target(options: Mapping[str, Any]) -> Optional[Target]:
+def _main_target(options: Mapping[str, Any]) -> Target | None:
     attribute = _text(options, "callable") or _DEFAULT
     for kind, names in _MAIN.items():
         # Of two names for one option the later one wins.
@@ -94,7 +94,7 @@ def _target(kind: str, option: str, value: str, attribute: str) -> Target:
     return _module(value, attribute)
 
 
-def _mount_target(what: str, attribute: str, room: int) -> Optional[Target]:
+def _mount_target(what: str, attribute: str, room: int) -> Target | None:
     if what.endswith((".py", ".wsgi")):
         return _file(what, attribute, room)
     if ":" not in what:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import Any, Optional
+from typing import Any
 
 try:
     import termios
@@ -25,7 +25,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self._lent = os.getpgrp()
-        self._modes: Optional[list[Any]] = None
+        self._modes: list[Any] | None = None
         if self._is_ours() and termios is not None:
             self._modes = termios.tcgetattr(0)
 
@@ -63,7 +63,7 @@ class Terminal:
         """Whether the foreground is ours to give: a shell that has put us into the background has taken it."""
         return self._foreground() in (os.getpgrp(), self._lent)
 
-    def _foreground(self) -> Optional[int]:
+    def _foreground(self) -> int | None:
         try:
             return os.tcgetpgrp(0) if os.isatty(0) else None
         except OSError:

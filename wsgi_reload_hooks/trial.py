@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Optional
 
 from .rehearsal import Plan, Target
 
@@ -27,7 +26,7 @@ class Trials:
     def __init__(
         self,
         targets: Iterable[Target],
-        script: Optional[str],
+        script: str | None,
         arguments: Sequence[str],
         folder: str,
         root: str,
@@ -46,7 +45,7 @@ class Trials:
         self._path: tuple[str, ...] = ()
         self._started: set[str] = set()
         self._places: dict[str, str] = {}
-        self.version: Optional[tuple[int, int]] = None
+        self.version: tuple[int, int] | None = None
         """Of the interpreter that runs the program, where that is known."""
 
     def hello(self, executable: str, path: Iterable[str], runs: str, version: tuple[int, int]) -> None:
@@ -79,7 +78,7 @@ class Trials:
             if each and each not in self._tried and each not in self._waiting:
                 self._waiting.append(each)
 
-    def next(self) -> Optional[Plan]:
+    def next(self) -> Plan | None:
         """Something to try while the code is good, or None."""
         return self._plan(self._waiting[0]) if self._waiting else None
 
@@ -91,13 +90,13 @@ class Trials:
             self._good = targets
             self._waiting = []
 
-    def plan(self) -> Optional[Plan]:
+    def plan(self) -> Plan | None:
         """What tells whether new code is good; None where nothing does."""
         # A module that is gone has been renamed, and is imported by its new name where it is needed.
         good = tuple(each for each in self._good if os.path.exists(self._places.get(each.name, os.sep)))
         return self._plan(good) if good else None
 
-    def _plan(self, targets: tuple[Target, ...]) -> Optional[Plan]:
+    def _plan(self, targets: tuple[Target, ...]) -> Plan | None:
         if not os.path.isabs(self._executable):
             return None
         return Plan(

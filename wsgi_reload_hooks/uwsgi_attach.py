@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from types import TracebackType
-from typing import Any, Optional
+from typing import Any
 
 from . import uwsgi_checks
 from .callbacks import Callbacks
@@ -70,9 +70,9 @@ class Hooks:
         self._journal = Journal(server.log, self._files, settings.log_format == "json")
         self._ledger = Ledger(server.master)
         self._targets, self._complaints = targets(server.options())
-        self._command: Optional[tuple[str, ...]] = None
+        self._command: tuple[str, ...] | None = None
         self._station = Station(server.number(), self._files, self._ledger, self._targets, self._journal)
-        self._leader: Optional[Leader] = None
+        self._leader: Leader | None = None
         self._folder = os.getcwd()
         self._native = Native()
         self._signal = 0
@@ -82,7 +82,7 @@ class Hooks:
         self._dead: list[tuple[int, int]] = []
         self._loading = True
         self._turning = self._native.lock()
-        self._departure: Optional[Departure] = None
+        self._departure: Departure | None = None
         self._over = self._executable = False
         self._theirs_excepthook = sys.excepthook
 
@@ -260,7 +260,7 @@ class Hooks:
             while self._turn() < self._settings.interval / 2:
                 self._native.sleep(_LOADING)
 
-    def _plan(self) -> Optional[Plan]:
+    def _plan(self) -> Plan | None:
         if not self._targets or not self._settings.rehearse:
             return None
         if self._command is None:
@@ -301,7 +301,7 @@ class Hooks:
             self._station.in_trouble(Refused("uWSGI found no application in it", self._targets[0].name))
             os.kill(os.getpid(), signal.SIGHUP)
 
-    def _raised(self, kind: type[BaseException], error: BaseException, trace: Optional[TracebackType]) -> None:
+    def _raised(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """In the place of `sys.excepthook`, which uWSGI calls for what an import raised, before it gives up."""
         # Of several mounts only the last is a target, so with a mount every error may be about an application.
         about = self._server.option("mount") is not None or self._station.is_about_targets(error)
@@ -380,7 +380,7 @@ def _end_undisturbed() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT))
 
 
-def _python() -> Optional[str]:
+def _python() -> str | None:
     try:
         command = interpreter()
     except NoInterpreter:

@@ -8,7 +8,8 @@ import os
 import shutil
 import sys
 import traceback
-from typing import Any, Callable, NamedTuple, Optional
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from .lines import Line
 
@@ -47,7 +48,7 @@ class Server:
         self.lazy = "lazy-apps" in uwsgi.opt or "lazy" in uwsgi.opt
         self.log = Log()
         self.was_reloaded = bool(getattr(uwsgi, "is_a_reload", False))
-        self._kept: Optional[Callable[[int], None]] = None
+        self._kept: Callable[[int], None] | None = None
 
     def number(self) -> int:
         """The number of this worker; 0 in the master, a mule and a spooler."""
@@ -70,7 +71,7 @@ class Server:
         """``uwsgi.opt``: a repeated option has its last value only."""
         return dict(uwsgi.opt)
 
-    def option(self, name: str) -> Optional[str]:
+    def option(self, name: str) -> str | None:
         """The value of an option as text, "" for one without a value; None where it is not set."""
         value = uwsgi.opt.get(name)
         if value is None or value is False:
@@ -148,7 +149,7 @@ class Server:
         except OSError as error:
             self.log.error("reload hooks: uWSGI cannot be executed anew: %s; restart it", error)
 
-    def way_out(self) -> Optional[Callable[[], object]]:
+    def way_out(self) -> Callable[[], object] | None:
         """What has this worker end after the request that it has, or has accepted; None where only a signal can.
 
         It does not wake a worker that waits for a request. With several threads uWSGI does the same on SIGHUP.
@@ -233,7 +234,7 @@ class Log:
     def warning(self, text: str, *arguments: object) -> None:
         self._write("WARNING", text, arguments)
 
-    def error(self, text: str, *arguments: object, exc_info: Optional[BaseException] = None) -> None:
+    def error(self, text: str, *arguments: object, exc_info: BaseException | None = None) -> None:
         trace = "" if exc_info is None else "".join(traceback.format_exception(None, exc_info, exc_info.__traceback__))
         self._write("ERROR", text, arguments, "\n" + trace.rstrip() if trace else "")
 
@@ -267,7 +268,7 @@ def is_ready(slot: Slot) -> bool:
     return slot.apps > 0 if caught is None else bool(caught & _HANGUP_BIT)
 
 
-def catches_hangup(pid: int) -> Optional[bool]:
+def catches_hangup(pid: int) -> bool | None:
     """Whether the process has a handler for SIGHUP; None where the system does not tell."""
     caught = _caught(pid)
     return None if caught is None else bool(caught & _HANGUP_BIT)
@@ -310,7 +311,7 @@ def _close_on_exec(number: int) -> None:
         pass
 
 
-def _caught(pid: int) -> Optional[int]:
+def _caught(pid: int) -> int | None:
     """The signals that the process has handlers for, bit by bit; None where the system does not tell."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 APART = ("mule", "mules", "farm", "spooler")
 """Options that make processes which are not workers, and are not rolled with them."""
@@ -86,7 +86,7 @@ def traps(
         )
 
 
-def queue(options: Collection[str], *, stalls: bool, listen: int, somaxconn: Optional[int]) -> Iterator[Trap]:
+def queue(options: Collection[str], *, stalls: bool, listen: int, somaxconn: int | None) -> Iterator[Trap]:
     """Traps in how many connections can wait, and in a start that fails.
 
     *options*: the names of those that are on. *stalls*: whether clients wait for an import at a reload. *listen*: how many

@@ -10,7 +10,7 @@ import inspect
 import io
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 _AGENT = "wsgi-reload-hooks"
@@ -40,7 +40,7 @@ def warm_up(app: Callable[..., Any], targets: Iterable[str]) -> None:
 
 
 async def warm_up_asgi(
-    app: Callable[..., Awaitable[None]], targets: Iterable[str], state: Optional[Mapping[str, Any]] = None
+    app: Callable[..., Awaitable[None]], targets: Iterable[str], state: Mapping[str, Any] | None = None
 ) -> None:
     """The same for an ASGI application, in its running event loop. *state*: what its lifespan has made for requests."""
     for target in targets:
@@ -82,7 +82,7 @@ class _Lifespan:
 
         self.state: dict[str, Any] = {}
         self._events: asyncio.Queue[str] = asyncio.Queue()
-        self._answers: asyncio.Queue[Optional[str]] = asyncio.Queue()
+        self._answers: asyncio.Queue[str | None] = asyncio.Queue()
         self._running = asyncio.ensure_future(self._run(app))
 
     async def startup(self) -> None:
@@ -151,7 +151,7 @@ def _parts(target: str) -> tuple[str, str, int, str, str, str]:
 
 
 def _start_response(status: list[str]) -> Callable[..., Callable[[bytes], object]]:
-    def start_response(answered: str, headers: Any, exc_info: Optional[Any] = None) -> Callable[[bytes], object]:
+    def start_response(answered: str, headers: Any, exc_info: Any | None = None) -> Callable[[bytes], object]:
         status.append(answered)
         return lambda data: None
 

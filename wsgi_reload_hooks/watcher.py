@@ -12,8 +12,7 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import Callable, Optional
+from collections.abc import Callable, Iterable, Iterator
 
 from .checkout import Checkout
 from .engines import Engine, engine
@@ -69,7 +68,7 @@ class Debouncer:
         return due
 
 
-def age(paths: Iterable[str], at_most: float, now: Optional[float] = None) -> float:
+def age(paths: Iterable[str], at_most: float, now: float | None = None) -> float:
     """Seconds since the last change of *paths* as the file system has it: 0 where it does not tell.
 
     Quiet counts from the save, not from the look that found it. *at_most*: no look was longer ago. *now*: seconds
@@ -124,7 +123,7 @@ def settled(
     debouncer: Debouncer,
     pause: Callable[[float], object],
     clock: Callable[[], float] = time.monotonic,
-    looks: Optional[Looks] = None,
+    looks: Looks | None = None,
 ) -> Iterator[set[str]]:
     """Sets of changed paths from *engine*, for ever. *pause* is called with the seconds to wait between two ticks."""
     looked = clock()
@@ -145,7 +144,7 @@ def settled(
 
 
 def watch(
-    *paths: str, settings: Optional[Settings] = None, stop_event: Optional[threading.Event] = None
+    *paths: str, settings: Settings | None = None, stop_event: threading.Event | None = None
 ) -> Iterator[set[str]]:
     """Yield sets of paths that changed, appeared or vanished, from the first ``next()`` on, until *stop_event* is set.
 

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from types import FrameType
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn
 
 from . import frameworks
 from .django_assets import DjangoAssets, Folders, Memory
@@ -44,13 +44,13 @@ class Birth:
     other files.
     """
 
-    gate: Optional[Gate] = None
+    gate: Gate | None = None
     changed: Collection[str] = ()
     page: bool = False
     reuse_port: bool = False
-    reported: dict[str, Optional[Signature]] = dataclasses.field(default_factory=dict)
-    modules: Optional[Modules] = None
-    memory: Optional[Memory] = None
+    reported: dict[str, Signature | None] = dataclasses.field(default_factory=dict)
+    modules: Modules | None = None
+    memory: Memory | None = None
 
 
 class WorkerSide:
@@ -79,9 +79,9 @@ class WorkerSide:
         self._reported = birth.reported
         self._ready = False
         self._leaving = False
-        self._duck: Optional[LameDuck] = lame_duck(worker)
+        self._duck: LameDuck | None = lame_duck(worker)
         self._lame = self._ordered = self._warming = False
-        self._state: Optional[Mapping[str, Any]] = None
+        self._state: Mapping[str, Any] | None = None
         self._notify = worker.notify
         self._init_process = worker.init_process
         self._run = worker.run
@@ -159,7 +159,7 @@ class WorkerSide:
         if not callable(theirs):
             return
 
-        def ordered(signum: int, frame: Optional[FrameType]) -> None:
+        def ordered(signum: int, frame: FrameType | None) -> None:
             self._ordered = True
             theirs(signum, frame)
 
@@ -200,13 +200,13 @@ class WorkerSide:
         self._leaving = True
         self._sender.send("refused", **dataclasses.asdict(why))
 
-    def _app_file(self) -> Optional[str]:
+    def _app_file(self) -> str | None:
         """The file of the application's module, where gunicorn's own complaint names none."""
         name = str(getattr(self._worker.app, "app_uri", None) or "").partition(":")[0]
         path = getattr(sys.modules.get(name), "__file__", None)
         return path if isinstance(path, str) else None
 
-    def _saw(self, path: str, found: Optional[Signature]) -> None:
+    def _saw(self, path: str, found: Signature | None) -> None:
         if path not in self._reported:
             self._reported[path] = found
             self._sender.send("loaded", path=path, signature=found)
@@ -250,7 +250,7 @@ class WorkerSide:
         self._worker.sockets[:] = sock.create_sockets(self._worker.cfg, self._worker.log)
         self._worker.wait_fds = [*self._worker.sockets, self._worker.PIPE[0]]
 
-    def _on_urgent(self, signum: int, frame: Optional[FrameType]) -> None:
+    def _on_urgent(self, signum: int, frame: FrameType | None) -> None:
         """SIGURG, which is ignored where nobody handles it: go, as the moment demands.
 
         While booting: leave at once (asked twice: without a word). In service: become a lame duck.

@@ -22,7 +22,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from types import FrameType
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn
 
 from . import frameworks, subreaper
 from .django_assets import Memory
@@ -157,11 +157,11 @@ class ZygoteSide:
         self._way = way
         self._pid = os.getpid()
         self._sender = Sender(reports.writer, self._pid)
-        self._reported: dict[str, Optional[Signature]] = {}
-        self._modules: Optional[Modules] = None
+        self._reported: dict[str, Signature | None] = {}
+        self._modules: Modules | None = None
         self._loaded = self._leaving = False
         self._name = _NAME
-        self._gate: Optional[Gate] = None
+        self._gate: Gate | None = None
         self._others: list[Any] = []
         # From 24 on a worker binds its own socket before it is set up; ours binds when it may serve.
         self._late = bool(server.cfg.reuse_port) and not server.LISTENERS
@@ -251,7 +251,7 @@ class ZygoteSide:
         self._sender.send("refused", **dataclasses.asdict(why))
         self._end()
 
-    def _saw(self, path: str, found: Optional[Signature]) -> None:
+    def _saw(self, path: str, found: Signature | None) -> None:
         # A worker has a witness of its own.
         if os.getpid() == self._pid and path not in self._reported:
             self._reported[path] = found
@@ -283,7 +283,7 @@ class ZygoteSide:
             subreaper.end_with(self._pid)
             self._gate = Gate.of_exit(gate)
             _follow_moved(self._server.log)
-            for age, heartbeat in zip(ages, heartbeats):
+            for age, heartbeat in zip(ages, heartbeats, strict=False):
                 self._others = [each for each in heartbeats if each is not heartbeat]
                 self._sender.send("forked", age=age, worker=self._spawn(age, heartbeat))
         except BaseException as error:
@@ -313,7 +313,7 @@ class ZygoteSide:
         why = Refused.from_exception(error, hidden_folders(), self._files.ours)
         self._sender.send("refused", **dataclasses.asdict(why))
 
-    def _on_urgent(self, signum: int, frame: Optional[FrameType]) -> None:
+    def _on_urgent(self, signum: int, frame: FrameType | None) -> None:
         """SIGURG: leave; while loading, say where it hangs."""
         if os.getpid() != self._pid:
             return
@@ -331,8 +331,6 @@ def _with(heartbeat: Any, worker_class: Callable[..., Any], *given: Any) -> Any:
     class Handed(base.WorkerTmp):  # type: ignore[misc]
         def __init__(self, cfg: Any) -> None:
             self._tmp = heartbeat
-            # What gunicorn before 21 counts its heartbeats by.
-            self.spinner = 0
 
     own, base.WorkerTmp = base.WorkerTmp, Handed
     try:

@@ -15,8 +15,8 @@ from __future__ import annotations
 import html
 import os
 import time
-from collections.abc import Iterable
-from typing import Any, Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 GREETING = "Hello, world"
 

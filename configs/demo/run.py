@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Optional
 
 DEMO = Path(__file__).resolve().parent
 CHECKOUT = DEMO.parent.parent
@@ -25,8 +24,8 @@ PORTS = range(8000, 8010)
 
 def main() -> None:
     """Find or install gunicorn, say what to do, and become gunicorn."""
-    if sys.version_info < (3, 9):  # noqa: UP036
-        sys.exit(f"Python 3.9 or newer is needed; this is {sys.version.split()[0]}")
+    if sys.version_info < (3, 10):  # noqa: UP036
+        sys.exit(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]}")
     options = parse()
     folder = options.folder.resolve()
     if not (folder / "app.py").is_file():
@@ -49,7 +48,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def choose_port(wanted: Optional[int]) -> int:
+def choose_port(wanted: int | None) -> int:
     """The wanted port, or the first free one."""
     for port in PORTS if wanted is None else [wanted]:
         free = free_port(port)
@@ -59,7 +58,7 @@ def choose_port(wanted: Optional[int]) -> int:
     sys.exit("give another one: --port 8080, or --port 0 for any")
 
 
-def free_port(port: int) -> Optional[int]:
+def free_port(port: int) -> int | None:
     """The port itself, or any for 0; None when it is in use."""
     with socket.socket() as probe:
         # As gunicorn binds: connections of an earlier run that linger are no hindrance.
@@ -71,7 +70,7 @@ def free_port(port: int) -> Optional[int]:
         return int(probe.getsockname()[1])
 
 
-def find_gunicorn() -> Optional[str]:
+def find_gunicorn() -> str | None:
     """An interpreter that has gunicorn: this one, or that of an earlier run."""
     if importlib.util.find_spec("gunicorn") is not None:
         return sys.executable

@@ -92,7 +92,7 @@ def longest_gap(load: Load, since: float) -> float:
     """The longest time in which not one client was answered."""
     ends = sorted(answer.end for answer in load.answers if answer.end > since and not answer.error)
     over = max(since, *(answer.end for answer in load.answers))
-    return max(after - before for before, after in zip([since, *ends], [*ends, over]))
+    return max(after - before for before, after in zip([since, *ends], [*ends, over], strict=False))
 
 
 def longest_request(load: Load, since: float) -> float:

@@ -14,10 +14,10 @@ import site
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 TESTS = Path(__file__).resolve().parent.parent
 # Last: where the package is installed, that is what is measured.

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import functools
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -322,7 +323,7 @@ def measure_ticks(contenders: Sequence[Contender], folder: Path, ticks: int, rou
     rows = []
     for name, found in seconds.items():
         median = statistics.median(found)
-        ratio = statistics.median(one / other for one, other in zip(found, reference))
+        ratio = statistics.median(one / other for one, other in zip(found, reference, strict=False))
         rows.append(
             (
                 name,
@@ -672,7 +673,7 @@ def switch(server: Served, branch: str, quiet: float) -> Switch:
 
     wait_until(calm, "nothing boots any more", 60.0)
     found = sorted(new(), key=lambda boot: boot.at)
-    waves = sum(later.at - earlier.at > 0.5 for earlier, later in zip(found, found[1:])) + bool(found)
+    waves = sum(later.at - earlier.at > 0.5 for earlier, later in itertools.pairwise(found)) + bool(found)
     return Switch(
         boots=len(found),
         waves=waves,

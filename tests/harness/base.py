@@ -137,7 +137,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # 3.9 knows `user` and `group`; None means ours.
+                # None means ours.
                 user=self._run_as,
                 group=self._run_as and pwd.getpwnam(self._run_as).pw_gid,
                 extra_groups=None if self._run_as is None else [],

@@ -33,11 +33,8 @@ def project_for(worker_class: str, root: Path, *, import_seconds: float = 0.2, i
 
 
 def one_at_a_time(worker_class: str) -> bool:
-    """A worker answers one request after the other, so sixteen clients make a queue of it.
-
-    gunicorn before 21.0 takes every application for WSGI under tornado 6.
-    """
-    return worker_class == "sync" or (worker_class == "tornado" and GUNICORN < (21, 0))
+    """A worker answers one request after the other, so sixteen clients make a queue of it."""
+    return worker_class == "sync"
 
 
 def _reason_to_skip(worker_class: str) -> str:

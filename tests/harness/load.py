@@ -100,7 +100,9 @@ class Load:
 
         Counted as `seconds` does.
         """
-        return [self._longest_wait(since, until) for since, until in zip(times, [*times[1:], float("inf")])]
+        return [
+            self._longest_wait(since, until) for since, until in zip(times, [*times[1:], float("inf")], strict=False)
+        ]
 
     def _longest_wait(self, since: float, until: float = float("inf")) -> float:
         return max(self.seconds(answer.start, answer.end) for answer in self.answers if since <= answer.start < until)
@@ -108,7 +110,7 @@ class Load:
     def longest_gap(self, since: float) -> float:
         """The longest time in which nobody at all was answered; counted as `seconds` does."""
         ends = sorted(answer.end for answer in self.answers if answer.end >= since)
-        return max(self.seconds(before, after) for before, after in zip([since, *ends], ends))
+        return max(self.seconds(before, after) for before, after in zip([since, *ends], ends, strict=False))
 
     def seconds(self, since: float, until: float) -> float:
         """From one time to another, but for those in which the machine stood still: the clients did not run either."""

@@ -49,6 +49,6 @@ def _give_way() -> None:
 
 # Of the working directory nothing is asked: it may be gone.
 sys.path[:] = [entry for entry in sys.path if entry != os.path.dirname(__file__)]
-if sys.version_info >= (3, 9):  # noqa: UP036
+if sys.version_info >= (3, 10):  # noqa: UP036
     _tell_in_peace()
 _give_way()

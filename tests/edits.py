@@ -53,7 +53,7 @@ import importlib, importlib.util, os, sys, threading, time, types, zipfile
 from pathlib import Path
 sys.path.insert(0, os.getcwd())
 from wsgi_reload_hooks import FILE_MODIFIED, I18N_MODIFIED, Settings, SettingsError, code_changed
-from wsgi_reload_hooks.classic import CodeChanged
+from wsgi_reload_hooks.api.code_changed import CodeChanged
 
 def save(name, text):
     Path(name).parent.mkdir(parents=True, exist_ok=True)

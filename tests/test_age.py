@@ -15,8 +15,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from test_watcher import EndOfScript, Script
 
-from wsgi_reload_hooks import watcher
-from wsgi_reload_hooks.watcher import Debouncer, age, settled
+from wsgi_reload_hooks.watching import debounce
+from wsgi_reload_hooks.watching.debounce import Debouncer, age, settled
 
 Patch = Callable[[Callable[[str], os.stat_result]], None]
 MANY = 1000.0
@@ -41,7 +41,7 @@ class Saved:
 @pytest.fixture
 def patch(monkeypatch: pytest.MonkeyPatch) -> Patch:
     """Have the watcher, and nobody else, ask this one for what `os.stat` says."""
-    return lambda stat: monkeypatch.setattr(watcher, "os", types.SimpleNamespace(stat=stat))
+    return lambda stat: monkeypatch.setattr(debounce, "os", types.SimpleNamespace(stat=stat))
 
 
 # -- age() -----------------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_any_times(times: list[float], at_most: float, now: float) -> None:
     """Between nothing and `at_most`, and as old as the youngest; what cannot be is new."""
     known = {str(number): when for number, when in enumerate(times)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watcher, "os", types.SimpleNamespace(stat=Saved(known)))
+        patch.setattr(debounce, "os", types.SimpleNamespace(stat=Saved(known)))
         found = age(known, at_most, now)
     assert found == min([at_most, *(now - when if 0 <= now - when <= at_most + 0.01 else 0.0 for when in times)])
 
@@ -141,8 +141,8 @@ class Slow(Script):
 def when_told(script: Slow, debouncer: Debouncer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, set[str]]]:
     """When was what told? The script's clock is the time of the file system, too."""
     found = []
-    monkeypatch.setattr(watcher, "os", types.SimpleNamespace(stat=script.stat))
-    monkeypatch.setattr(watcher, "time", types.SimpleNamespace(time=script.clock))
+    monkeypatch.setattr(debounce, "os", types.SimpleNamespace(stat=script.stat))
+    monkeypatch.setattr(debounce, "time", types.SimpleNamespace(time=script.clock))
     try:
         for changes in settled(script, debouncer, script.wait, script.clock):
             found.append((script.now, changes))

@@ -11,11 +11,11 @@ from edits import date
 from msgfmt import mo
 
 from wsgi_reload_hooks import Settings
-from wsgi_reload_hooks.assets import Assets
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.generation import TEMPLATES, TRANSLATIONS, Generation, differing
-from wsgi_reload_hooks.journal import Journal
-from wsgi_reload_hooks.scanner import Scanner
+from wsgi_reload_hooks.core.log import ReloadLog
+from wsgi_reload_hooks.django.assets import Assets
+from wsgi_reload_hooks.process.counters import TEMPLATES, TRANSLATIONS, Generation, differing
+from wsgi_reload_hooks.watching.rules import Files
+from wsgi_reload_hooks.watching.scanner import Scanner
 
 GERMAN, FRENCH = "locale/de/LC_MESSAGES/django.mo", "locale/fr/LC_MESSAGES/django.mo"
 PAGE = "templates/page.html"
@@ -46,7 +46,7 @@ class Watching:
         self.scanner = Scanner()
         self.generation = Generation()
         self.log = Log()
-        self.assets = Assets(self.files, self.scanner, Journal(self.log, self.files), self.generation)
+        self.assets = Assets(self.files, self.scanner, ReloadLog(self.log, self.files.root), self.generation)
         self._before = self.generation.now()
 
     def write(self, name: str, content: bytes) -> None:
@@ -221,8 +221,8 @@ def test_changed_since_a_worker_began(watching: Watching) -> None:
 
 def test_very_many_files(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> None:
     """A template folder that holds the world: so many are watched, which is told once."""
-    monkeypatch.setattr("wsgi_reload_hooks.files.ASSETS_AT_MOST", 5)
-    monkeypatch.setattr("wsgi_reload_hooks.assets.ASSETS_AT_MOST", 5)
+    monkeypatch.setattr("wsgi_reload_hooks.watching.rules.ASSETS_AT_MOST", 5)
+    monkeypatch.setattr("wsgi_reload_hooks.django.assets.ASSETS_AT_MOST", 5)
     for number in range(9):
         watching.write(f"templates/{number}/page.html", b"")
     watching.hear()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wsgi_reload_hooks.bell import Bell, ring
+from wsgi_reload_hooks.uwsgi.exit_request import Bell, ring
 
 
 def test_it_is_heard_once(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from wsgi_reload_hooks.engines import StatEngine
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.scanner import Scanner
-from wsgi_reload_hooks.settings import Settings
+from wsgi_reload_hooks.core.settings import Settings
+from wsgi_reload_hooks.watching.engines import StatEngine
+from wsgi_reload_hooks.watching.rules import Files
+from wsgi_reload_hooks.watching.scanner import Scanner
 
 
 class Costly(Scanner):

@@ -22,10 +22,10 @@ import pytest
 from edits import PACKAGE_ROOT, python, save
 from harness import processes, wait_until
 
-from wsgi_reload_hooks import Settings, callbacks
-from wsgi_reload_hooks.callbacks import Callbacks, Error, Event, Rights
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.journal import Journal
+from wsgi_reload_hooks import Settings
+from wsgi_reload_hooks.core.log import ReloadLog
+from wsgi_reload_hooks.report import callbacks
+from wsgi_reload_hooks.report.callbacks import Callbacks, Error, Event, Rights
 
 EVENT = Event(
     kind="refused",
@@ -56,7 +56,7 @@ class Told(Callbacks):
     def __init__(self, folder: Path, on_refused: str, on_change: str = "", **more: Any) -> None:
         self.log = Log()
         settings = Settings.load(str(folder), {}, on_refused=on_refused, on_change=on_change)
-        super().__init__(settings, Journal(self.log, Files(Settings(), str(folder))), str(folder), **more)
+        super().__init__(settings, ReloadLog(self.log, str(folder)), str(folder), **more)
 
     def over(self) -> bool:
         """Look; whether all have ended."""
@@ -94,8 +94,8 @@ def test_a_function_is_called_with_the_event(tmp_path: Path) -> None:
         tmp_path / "shop" / "hooks.py",
         """
         import os, sys
-        from wsgi_reload_hooks.callbacks import Event
-        class Teller:
+        from wsgi_reload_hooks.report.callbacks import Event
+        class ImportReporter:
             def told(event):
                 assert type(event) is Event and sys.stdin.read() == ""
                 with open("note", "w") as note:
@@ -103,10 +103,10 @@ def test_a_function_is_called_with_the_event(tmp_path: Path) -> None:
         """.replace("\n        ", "\n"),
     )
     save(tmp_path / "files.py", "")
-    assert Told(tmp_path, "shop.hooks:Teller.told", path=["/elsewhere", str(PACKAGE_ROOT)]).fired() == []
+    assert Told(tmp_path, "shop.hooks:ImportReporter.told", path=["/elsewhere", str(PACKAGE_ROOT)]).fired() == []
     said, path, argv, pid, clash = eval((tmp_path / "note").read_text())
     assert Event.from_json(said) == EVENT
-    assert path == [str(tmp_path), "/elsewhere"] and argv == ["shop.hooks:Teller.told"]
+    assert path == [str(tmp_path), "/elsewhere"] and argv == ["shop.hooks:ImportReporter.told"]
     assert pid != os.getpid() and not clash
 
 
@@ -275,12 +275,12 @@ def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
 
 
 SERVER = """
-from wsgi_reload_hooks.callbacks import Callbacks, Event
-from wsgi_reload_hooks.console import Console
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.journal import Journal
+from wsgi_reload_hooks.report.callbacks import Callbacks, Event
+from wsgi_reload_hooks.core.streams import Console
+from wsgi_reload_hooks.watching.rules import Files
+from wsgi_reload_hooks.core.log import ReloadLog
 settings = Settings.load(".", on_change={told!r})
-told = Callbacks(settings, Journal(Console(), Files(settings, ".")), os.getcwd())
+told = Callbacks(settings, ReloadLog(Console(), "."), os.getcwd())
 told.fire(Event("change", "run", os.getpid(), "."))
 """
 LOOK = "while told.busy:\n    told.look()\n    time.sleep(0.01)\n"
@@ -353,7 +353,7 @@ def python_for(user: str) -> str:
     """An interpreter that *user* may run, and who can read our files; empty where there is none."""
     for program in (sys.executable, "/usr/bin/python3"):
         try:
-            words = [program, "-c", f"open({callbacks.ANNOUNCE!r})"]
+            words = [program, "-c", f"open({callbacks.CALLBACK_MAIN!r})"]
             if (
                 subprocess.run(
                     words, user=user, extra_groups=[], cwd="/", stderr=subprocess.DEVNULL, check=False

@@ -108,8 +108,8 @@ def test_the_interpreter_of_the_application(shop: Path) -> None:
 
 
 def test_it_can_be_told_from_the_outside_world(tmp_path: Path) -> None:
-    """The application sees WSGI_REHEARSAL, and none of what it prints gets in the way."""
-    save(tmp_path / "app.py", "import os\nprint('loud')\nassert os.environ['WSGI_REHEARSAL'] == '1'\napp = print\n")
+    """The application sees WSGI_TRIAL, and none of what it prints gets in the way."""
+    save(tmp_path / "app.py", "import os\nprint('loud')\nassert os.environ['WSGI_TRIAL'] == '1'\napp = print\n")
     status, output, errors = cli(tmp_path, "check", "app:app")
     assert (status, errors) == (0, "") and output.startswith("app:app loads: ")
 
@@ -149,7 +149,7 @@ def test_what_is_refused(shop: Path, target: str, text: str) -> None:
     save(shop / "leaves.py", "raise SystemExit(0)\n")
     save(shop / "crashes.py", "import os\nos._exit(7)\n")
     errors = refusal(shop, target)
-    assert text in errors and "stage.py" not in errors
+    assert text in errors and "trial_main.py" not in errors
 
 
 def test_each_target_is_told(shop: Path) -> None:

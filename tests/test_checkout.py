@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from wsgi_reload_hooks.checkout import Checkout
-from wsgi_reload_hooks.watcher import Debouncer
+from wsgi_reload_hooks.watching.checkout import Checkout
+from wsgi_reload_hooks.watching.debounce import Debouncer
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
 SOON, LATER = 0.9, 1.0

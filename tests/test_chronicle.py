@@ -14,13 +14,12 @@ from edits import save
 from harness import wait_until
 
 from wsgi_reload_hooks import Settings
-from wsgi_reload_hooks.callbacks import Callbacks, Error, Event
-from wsgi_reload_hooks.chronicle import Chronicle
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.journal import Journal
-from wsgi_reload_hooks.metrics import text
-from wsgi_reload_hooks.proof import Refused
-from wsgi_reload_hooks.record import Record
+from wsgi_reload_hooks.core.log import ReloadLog
+from wsgi_reload_hooks.core.refusal import Refusal
+from wsgi_reload_hooks.report.callbacks import Callbacks, Error, Event
+from wsgi_reload_hooks.report.history import History
+from wsgi_reload_hooks.report.metrics import text
+from wsgi_reload_hooks.report.publisher import Publisher
 
 
 class Log:
@@ -38,7 +37,7 @@ class Log:
 class Keeping(Callbacks):
     """Keeps the events that would be told."""
 
-    def __init__(self, journal: Journal, folder: Path) -> None:
+    def __init__(self, journal: ReloadLog, folder: Path) -> None:
         super().__init__(Settings(), journal, str(folder))
         self.events: list[Event] = []
 
@@ -53,11 +52,11 @@ class Told:
         self.root = root
         self.log = Log()
         self.notes: list[dict[str, Any]] = []
-        self.record = Record(server="gunicorn", pid=os.getpid(), root=str(root))
+        self.record = History(server="gunicorn", pid=os.getpid(), root=str(root))
         settings = Settings(metrics_file="run/reload.prom")
-        journal = Journal(self.log, Files(settings, str(root)))
+        journal = ReloadLog(self.log, str(root))
         self.callbacks = Keeping(journal, root)
-        self.chronicle = Chronicle(settings, journal, self.record, self.callbacks, self.notes.append)
+        self.chronicle = Publisher(settings, journal, self.record, self.callbacks, self.notes.append)
         self._manager = manager
 
     def path(self, name: str) -> str:
@@ -120,21 +119,21 @@ def test_refused_repaired_and_taken_back(told: Told) -> None:
     """A refusal counts once however often it is met, systemd is not kept waiting, and a repair ends it."""
     path = told.path("a.py")
     told.chronicle.begins({path})
-    told.chronicle.refused(Refused("NameError: x", path, 3, "Traceback"))
+    told.chronicle.refused(Refusal("NameError: x", path, 3, "Traceback"))
     event = told.callbacks.events[-1]
     assert event.error == Error("NameError: x", path, 3, "Traceback") and event.paths == (path,)
     assert told.record.last_refusal == {"at": event.at, **vars(event.error)}
     ready = "READY=1\nSTATUS=refused T: a.py, line 3: NameError: x"
     assert told.kinds() == ["change", "refused"] and told.heard() == [RELOADING, ready]
     told.chronicle.begins({path})
-    told.chronicle.refused(Refused("NameError: x", path, 3), news=False)
+    told.chronicle.refused(Refusal("NameError: x", path, 3), news=False)
     assert told.kinds() == [] and told.heard() == [RELOADING, ready]
     assert (told.record.refusals, told.record.refused) == (1, True) and "refused{" in told.metrics()
     told.path("a.py")
     told.chronicle.begins({path})
     told.chronicle.reloaded({path}, 1.0, 4)
     assert told.kinds() == ["change", "reloaded"] and not told.record.refused
-    told.chronicle.refused(Refused("again", path))
+    told.chronicle.refused(Refusal("again", path))
     told.chronicle.idle()
     assert not told.record.refused
     assert told.heard()[-1] == "READY=1\nSTATUS=taken back T, nothing to load"
@@ -161,7 +160,7 @@ def test_one_change_is_told_once(told: Told) -> None:
 
 def test_a_start_that_fails_is_not_ready(told: Told) -> None:
     """What was never begun as a reload is no end of one."""
-    told.chronicle.refused(Refused("gone"))
+    told.chronicle.refused(Refusal("gone"))
     assert told.heard() == ["STATUS=refused T: gone"] and told.kinds() == ["refused"]
 
 
@@ -198,13 +197,13 @@ def test_nothing_of_it_stops_a_reload(tmp_path: Path) -> None:
     """A note that cannot be kept, a folder that is gone, a command that is not there: lines of the log, no errors."""
     settings = Settings.load(str(tmp_path), {}, metrics_file="gone/x.prom", on_reloaded="no-such-command")
     log = Log()
-    journal = Journal(log, Files(settings, str(tmp_path)))
+    journal = ReloadLog(log, str(tmp_path))
 
     def full(note: dict[str, Any]) -> None:
         raise OSError(28, "No space left on device")
 
     callbacks = Callbacks(settings, journal, str(tmp_path))
-    told = Chronicle(settings, journal, Record(root=str(tmp_path)), callbacks, full)
+    told = Publisher(settings, journal, History(root=str(tmp_path)), callbacks, full)
     told.reloaded({"/a"}, 1.0, 1)
 
     def over() -> bool:

@@ -20,8 +20,8 @@ import pytest
 from edits import PACKAGE_ROOT, save
 
 import wsgi_reload_hooks
-from wsgi_reload_hooks import run
-from wsgi_reload_hooks.cli import COMMANDS, main
+from wsgi_reload_hooks.cli import run
+from wsgi_reload_hooks.cli.main import COMMANDS, main
 
 MODULE = (sys.executable, "-m", "wsgi_reload_hooks")
 # What the script does that the installer makes of the entry point.
@@ -175,7 +175,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 def test_exit_code_of_the_program(tmp_path: Path, status: int) -> None:
     """The exit code is that of the program, where its end is an end."""
     words = ["sh", "-c", f"exit {status}"]
-    code = f"import os; os.environ['WSGI_RELOAD_BROKEN_START'] = 'exit'; from wsgi_reload_hooks.cli import main; raise SystemExit(main(['run', *{words!r}]))"
+    code = f"import os; os.environ['WSGI_RELOAD_BROKEN_START'] = 'exit'; from wsgi_reload_hooks.cli.main import main; raise SystemExit(main(['run', *{words!r}]))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, timeout=LIMIT, check=False
     )

@@ -23,16 +23,14 @@ import pytest
 from edits import PACKAGE_ROOT
 from harness import wait_until
 
-from wsgi_reload_hooks import reach
-from wsgi_reload_hooks.console import Failure
-from wsgi_reload_hooks.control import Control, Message, Remote, Unreachable, remotes
-from wsgi_reload_hooks.desk import Desk
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.private import Home, homes, make_home, remove_home
-from wsgi_reload_hooks.proof import Refused
-from wsgi_reload_hooks.reloader import Reloader, State
-from wsgi_reload_hooks.scanner import Digests
-from wsgi_reload_hooks.settings import Settings
+from wsgi_reload_hooks.control import client
+from wsgi_reload_hooks.control.channel import ControlSocket, Message, Remote, Unreachable, remotes
+from wsgi_reload_hooks.control.runtime_dir import Home, homes, make_home, remove_home
+from wsgi_reload_hooks.control.service import ControlService, ReloadState
+from wsgi_reload_hooks.core.errors import Failure
+from wsgi_reload_hooks.core.settings import Settings
+from wsgi_reload_hooks.watching.rules import Files
+from wsgi_reload_hooks.watching.signature import Digests
 
 
 @pytest.fixture
@@ -44,10 +42,27 @@ def runtime(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         yield Path(folder)
 
 
-class Clerk:
-    """A server with nothing to do, whose looks are done at once."""
+class Source:
+    """A server with nothing to do, whose scans are done at once."""
 
-    orders = 0
+    def __init__(self) -> None:
+        self.orders = 0
+        self.requests: list[str] = []
+        self.paused = False
+        self.now = ReloadState("idle", set(), due=False, held=False)
+        self.served: dict[str, bytes] = {}
+
+    def state(self) -> ReloadState:
+        return self.now
+
+    def in_service(self, path: str) -> bytes | None:
+        return self.served.get(path)
+
+    def request(self, by: str) -> None:
+        self.requests.append(by)
+
+    def pause(self, on: bool) -> None:
+        self.paused = on
 
     def status(self) -> Message:
         return {"workers": 2}
@@ -71,11 +86,11 @@ class Clerk:
 
 
 @contextmanager
-def served(root: Path, reloader: Reloader | None = None) -> Iterator[tuple[Control, Desk]]:
-    """A desk that is open, in a thread of this process."""
-    control = Control("gunicorn", os.getpid())
-    clerk = Clerk()
-    desk = Desk(control, reloader or Reloader(Digests()), Files(Settings.load(str(root))), clerk, clerk)
+def served(root: Path, source: Source | None = None) -> Iterator[tuple[ControlSocket, ControlService]]:
+    """A service that answers, in a thread of this process."""
+    control = ControlSocket("gunicorn", os.getpid())
+    source = source or Source()
+    desk = ControlService(control, source, Files(Settings.load(str(root))), source)
     over = threading.Event()
 
     def serve() -> None:
@@ -113,10 +128,9 @@ def test_question_and_answer(runtime: Path, tmp_path: Path) -> None:
 
 def test_asked_twice_is_one_question(runtime: Path, tmp_path: Path) -> None:
     """Who gets no answer in time asks again; the server does it once."""
-    control = Control("gunicorn", os.getpid())
-    reloader = Reloader(Digests())
-    clerk = Clerk()
-    desk = Desk(control, reloader, Files(Settings.load(str(tmp_path))), clerk, clerk)
+    control = ControlSocket("gunicorn", os.getpid())
+    source = Source()
+    desk = ControlService(control, source, Files(Settings.load(str(tmp_path))), source)
     with pytest.raises(Unreachable, match=r"gunicorn \d+ does not answer"):
         only().ask({"do": "reload"}, within=3.3)
     messages = control.receive()
@@ -124,7 +138,7 @@ def test_asked_twice_is_one_question(runtime: Path, tmp_path: Path) -> None:
     assert 2 <= len(messages) <= 4
     desk.take(messages)
     desk.step()
-    assert clerk.orders == 1 and reloader.request == "wsgi-reload"
+    assert source.orders == 1 and source.requests == ["wsgi-reload"]
     control.close()
 
 
@@ -173,34 +187,30 @@ def _sent(noise: socket.socket, data: bytes, whom: Path) -> bool:
 
 
 def test_pause(runtime: Path, tmp_path: Path) -> None:
-    """Saves collect while it lasts; who asks for a reload gets it all the same; it ends by itself, or is ended."""
-    file = Path.cwd() / "app.py"
-    file.write_text("1")
-    reloader = Reloader(Digests())
-    reloader.listed([str(file)])
-    with served(tmp_path, reloader) as (_, desk):
+    """What is held is shown, and at rest; a reload is requested all the same; the pause ends by itself, or is ended."""
+    source = Source()
+    with served(tmp_path, source) as (_, desk):
         only().ask({"do": "pause"})
-        file.write_text("2")
-        assert reloader.changed([str(file)]) and reloader.wanted and not reloader.due
+        assert source.paused
+        source.now = ReloadState("idle", {str(Path.cwd() / "app.py")}, due=False, held=True)
         status = only().ask({"do": "status"})["status"]
         assert (status["paused"], status["paused_until"], status["pending"]) == (True, 0.0, ["app.py"])
         assert status["at_rest"] and status["held"] == 1
-        assert reach.Server(only(), status).verdict(True) == reach.NOT_YET
+        assert client.Server(only(), status).verdict(True) == client.NOT_YET
         # Refused before the pause, or in it by a HUP: that is known, it need not be waited for.
-        reloader.begin()
-        reloader.refused(Refused("NameError: x"))
+        source.now = source.now._replace(phase="refused", held=False)
         status = only().ask({"do": "status"})["status"]
         assert status["pending"] == ["app.py"] and status["held"] == 0
-        assert reach.Server(only(), status).verdict(True) == reach.REFUSED
-        reloader.retry()
+        assert client.Server(only(), status).verdict(True) == client.REFUSED
         only().ask({"do": "reload"})
-        assert reloader.due
-        reloader.request = None
+        assert source.requests == ["wsgi-reload"]
         only().ask({"do": "resume"})
-        assert reloader.due and not only().ask({"do": "status"})["status"]["at_rest"]
+        assert not source.paused
+        source.now = source.now._replace(due=True)
+        assert not only().ask({"do": "status"})["status"]["at_rest"]
         only().ask({"do": "pause", "seconds": 0.05})
         wait_until(lambda: desk.paused_until is None, "the pause is over")
-        assert reloader.due and reloader.state is State.REFUSED
+        assert not source.paused
         for wrong in (0, -1, "soon", 1e12):
             assert "no number of seconds" in only().ask({"do": "pause", "seconds": wrong})["error"]
 
@@ -209,18 +219,17 @@ def test_long_answers(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Many long paths: some of them are told, and how many they are; what has no room at all is a complaint."""
     paths = [f"/{number}/" + "\U0001f600" * 1000 + "\udcff" for number in range(60)]
     done = {"at": 1.0, "seconds": 1.0, "paths": paths, "names": ", ".join(paths)}
-    monkeypatch.setattr(Clerk, "status", lambda self: {"last_reload": done}, raising=True)
-    reloader = Reloader(Digests())
-    reloader.pending = set(paths)
-    reloader.wanted = True
-    with served(tmp_path, reloader) as (_, desk):
+    monkeypatch.setattr(Source, "status", lambda self: {"last_reload": done}, raising=True)
+    source = Source()
+    source.now = ReloadState("idle", set(paths), due=False, held=True)
+    with served(tmp_path, source) as (_, desk):
         desk.pause(0.0)
         status = only().ask({"do": "status"})["status"]
         assert 0 < len(status["pending"]) < 50 and status["held"] == 60
         assert paths[0] == status["last_reload"]["paths"][0]
-        monkeypatch.setattr(Clerk, "status", lambda self: {"engine": "x" * 200_000}, raising=True)
+        monkeypatch.setattr(Source, "status", lambda self: {"engine": "x" * 200_000}, raising=True)
         assert only().ask({"do": "status"})["error"] == "the answer is too long"
-        (seen,) = reach.running([os.getpid()])
+        (seen,) = client.running([os.getpid()])
         assert seen.status["silent"] == "the answer is too long"
 
 
@@ -228,9 +237,9 @@ def test_explained(runtime: Path, tmp_path: Path) -> None:
     """Rule, workers, content and signature of a file that is loaded, of one that is not, and of none at all."""
     file = tmp_path / "app.py"
     file.write_text("1")
-    reloader = Reloader(Digests())
-    reloader.listed([str(file)])
-    with served(tmp_path, reloader):
+    source = Source()
+    source.served[str(file)] = Digests().now(str(file))
+    with served(tmp_path, source):
         told = only().ask({"do": "explain", "path": str(file)})["explained"]
         assert told["in_service"] and told["as_loaded"] == told["on_disk"] and told["workers"] == [1, 2]
         assert told["signature"]["size"] == 1 and not told["pending"]
@@ -266,7 +275,7 @@ def test_a_link_in_place_of_the_folder(runtime: Path, tmp_path: Path) -> None:
     other.chmod(0o700)
     (runtime / "wsgi-reload-hooks").symlink_to(other)
     with pytest.raises(OSError, match="belongs to this user alone: remove it"):
-        Control("gunicorn", os.getpid())
+        ControlSocket("gunicorn", os.getpid())
     assert [home for home in homes() if home.path.startswith(str(runtime))] == []
     assert (other / "gunicorn-1-2").is_dir()
 
@@ -324,7 +333,7 @@ def test_a_path_that_is_too_long(runtime: Path, tmp_path: Path, monkeypatch: pyt
     folder.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     with pytest.raises(OSError, match="too long for a socket: set XDG_RUNTIME_DIR or TMPDIR to a shorter one"):
-        Control("gunicorn", os.getpid())
+        ControlSocket("gunicorn", os.getpid())
     assert list(folder.iterdir()) == []
 
 
@@ -370,23 +379,23 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mine:
 
 def test_which_servers_are_meant(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """None at all, the only one, those of the project here, all."""
-    seen: list[reach.Server] = []
-    monkeypatch.setattr(reach, "running", lambda pids: seen)
+    seen: list[client.Server] = []
+    monkeypatch.setattr(client, "running", lambda pids: seen)
     options = argparse.Namespace(pid=[], all=False)
     with pytest.raises(Failure, match="no server of this user runs with these hooks"):
-        reach.chosen(options)
+        client.chosen(options)
     for number, root in enumerate((tmp_path, Path.cwd())):
-        seen.append(reach.Server(Remote(Home("run", number, "")), {"root": str(root)}))
-        assert reach.chosen(options) == seen[-1:]
-    assert reach.chosen(argparse.Namespace(pid=[], all=True)) == seen
+        seen.append(client.Server(Remote(Home("run", number, "")), {"root": str(root)}))
+        assert client.chosen(options) == seen[-1:]
+    assert client.chosen(argparse.Namespace(pid=[], all=True)) == seen
     monkeypatch.chdir("/")
     with pytest.raises(Failure, match=r"2 servers run, none of them in this folder: name one by its pid \(0, 1\)"):
-        reach.chosen(options)
+        client.chosen(options)
 
 
 def test_a_folder_that_was_cleaned(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder of a session that is over: soon after there is one again, the server can be asked again."""
-    monkeypatch.setattr("wsgi_reload_hooks.desk._RENEWED_EVERY", 0.01)
+    monkeypatch.setattr("wsgi_reload_hooks.control.service._RENEWED_EVERY", 0.01)
     with served(tmp_path):
         (runtime / "wsgi-reload-hooks").rename(tmp_path / "gone")
         wait_until(lambda: list(runtime.glob("wsgi-reload-hooks/gunicorn-*/control")), "it is there again")
@@ -395,9 +404,9 @@ def test_a_folder_that_was_cleaned(runtime: Path, tmp_path: Path, monkeypatch: p
 
 def test_a_server_that_does_not_answer(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is listed as what it is, and who wants something of it is told."""
-    monkeypatch.setattr("wsgi_reload_hooks.reach._LISTED_WITHIN", 0.1)
-    control = Control("gunicorn", os.getpid())
-    (silent,) = reach.running([os.getpid()])
+    monkeypatch.setattr("wsgi_reload_hooks.control.client._LISTED_WITHIN", 0.1)
+    control = ControlSocket("gunicorn", os.getpid())
+    (silent,) = client.running([os.getpid()])
     assert silent.status["silent"] == f"gunicorn {os.getpid()} does not answer"
     assert str(silent).startswith(f"gunicorn, pid {os.getpid()}" if silent.status["root"] is None else "gunicorn")
     control.close()
@@ -407,16 +416,17 @@ def test_waiting_for_a_server_that_does_not_answer(
     runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It imports, say: that is no refusal. Who waits is told that nobody knows, in time, or what it says when it can."""
-    monkeypatch.setattr("wsgi_reload_hooks.reach._LISTED_WITHIN", 0.1)
-    monkeypatch.setattr("wsgi_reload_hooks.reach._HEARD_WITHIN", 0.1)
-    control = Control("gunicorn", os.getpid())
-    (seen,) = reach.running([os.getpid()])
+    monkeypatch.setattr("wsgi_reload_hooks.control.client._LISTED_WITHIN", 0.1)
+    monkeypatch.setattr("wsgi_reload_hooks.control.client._HEARD_WITHIN", 0.1)
+    control = ControlSocket("gunicorn", os.getpid())
+    (seen,) = client.running([os.getpid()])
     began = time.monotonic()
-    assert reach.wait_for([seen], 0.5) == reach.NOT_YET
+    assert client.wait_for([seen], 0.5) == client.NOT_YET
     assert time.monotonic() - began < 5.0
-    desk = Desk(control, Reloader(Digests()), Files(Settings.load(str(tmp_path))), Clerk(), Clerk())
+    source = Source()
+    desk = ControlService(control, source, Files(Settings.load(str(tmp_path))), source)
     codes: list[int] = []
-    waiting = threading.Thread(target=lambda: codes.append(reach.wait_for([seen], 60.0)))
+    waiting = threading.Thread(target=lambda: codes.append(client.wait_for([seen], 60.0)))
     waiting.start()
     # What was asked before is not waited for any more.
     wait_until(lambda: len(control.receive()) > 0, "it is asked")
@@ -434,13 +444,13 @@ def test_waiting_for_a_server_that_does_not_answer(
 
 def test_waiting_for_a_server_that_ends(runtime: Path) -> None:
     """Nobody waits for a dead one."""
-    program = "import os; from wsgi_reload_hooks.control import Control; control = Control('run', os.getpid()); input()"
+    program = "import os; from wsgi_reload_hooks.control.channel import ControlSocket; control = ControlSocket('run', os.getpid()); input()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, cwd=PACKAGE_ROOT) as process:
         wait_until(lambda: [each for each in remotes() if each.pid == process.pid], "it is there")
         (remote,) = [each for each in remotes() if each.pid == process.pid]
         process.communicate(b"\n")
     with pytest.raises(Failure, match=r"has ended"):
-        reach.Server(remote, {}).wait(time.monotonic() + 60.0)
+        client.Server(remote, {}).wait(time.monotonic() + 60.0)
 
 
 def test_no_server_is_no_error(runtime: Path) -> None:
@@ -451,7 +461,7 @@ def test_no_server_is_no_error(runtime: Path) -> None:
 
 def test_another_socket_in_its_place(runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That of a leader of before, whom nobody hears any more: soon this one is reached again."""
-    monkeypatch.setattr("wsgi_reload_hooks.desk._RENEWED_EVERY", 0.01)
+    monkeypatch.setattr("wsgi_reload_hooks.control.service._RENEWED_EVERY", 0.01)
     with served(tmp_path):
-        Control("gunicorn", os.getpid()).leave()
+        ControlSocket("gunicorn", os.getpid()).leave()
         assert only().ask({"do": "status"})["status"]["workers"] == 2

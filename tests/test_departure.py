@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from wsgi_reload_hooks.bell import ring
-from wsgi_reload_hooks.departure import Departure
-from wsgi_reload_hooks.uwsgi_server import Server
+from wsgi_reload_hooks.uwsgi.exit_request import ring
+from wsgi_reload_hooks.uwsgi.graceful_exit import GracefulExit
+from wsgi_reload_hooks.uwsgi.server import Server
 
 
 class Simulated(Server):
@@ -47,7 +47,7 @@ def place(tmp_path: Path) -> str:
 
 def test_who_is_not_asked_stays(server: Simulated, place: str) -> None:
     """Nothing happens, turn after turn."""
-    leaving = Departure(server, place)
+    leaving = GracefulExit(server, place)
     assert not any(leaving.step() for _ in range(100))
     assert len(leaving.readers) == 1
     leaving.close()
@@ -56,7 +56,7 @@ def test_who_is_not_asked_stays(server: Simulated, place: str) -> None:
 
 def test_a_request_is_left_alone(server: Simulated, place: str) -> None:
     """No signal while it lasts: it would cut short what is sent. The bell is gone at once, for the leader to see."""
-    leaving = Departure(server, place)
+    leaving = GracefulExit(server, place)
     assert ring(place, os.getpid())
     assert all(leaving.step() for _ in range(1000))
     assert server.story == ["no next request"]
@@ -67,7 +67,7 @@ def test_a_request_is_left_alone(server: Simulated, place: str) -> None:
 def test_who_waits_for_a_request_is_woken_until_it_is_gone(server: Simulated, place: str) -> None:
     """A wake-up that comes before it sleeps would be lost. It is told once that there is to be no next request."""
     server.at_work = False
-    leaving = Departure(server, place)
+    leaving = GracefulExit(server, place)
     assert ring(place, os.getpid())
     assert all(leaving.step() for _ in range(100))
     assert server.story == ["no next request"] + ["SIGWINCH"] * 100
@@ -76,7 +76,7 @@ def test_who_waits_for_a_request_is_woken_until_it_is_gone(server: Simulated, pl
 def test_who_waits_for_a_lock_gets_one_hangup(server: Simulated, place: str) -> None:
     """Only with thunder-lock, and after so many turns in a row without a request."""
     server.set["thunder-lock"] = ""
-    leaving = Departure(server, place)
+    leaving = GracefulExit(server, place)
     assert ring(place, os.getpid())
     for at_work in [False] * 14 + [True] * 50 + [False] * 50:
         server.at_work = at_work
@@ -86,14 +86,14 @@ def test_who_waits_for_a_lock_gets_one_hangup(server: Simulated, place: str) -> 
 
 def test_a_cleaned_folder(server: Simulated, place: str) -> None:
     """The bell comes back, when there is a place for it."""
-    leaving = Departure(server, place)
+    leaving = GracefulExit(server, place)
     os.unlink(place)
     assert not leaving.step()
     assert ring(place, os.getpid())
     # What was said is not lost with it.
     os.unlink(place)
     assert leaving.step()
-    later = Departure(server, os.path.join(place, "bell-2"))
+    later = GracefulExit(server, os.path.join(place, "bell-2"))
     assert not later.step()
     os.mkdir(place)
     assert not later.step()
@@ -104,7 +104,7 @@ def test_a_cleaned_folder(server: Simulated, place: str) -> None:
 def test_where_there_is_no_way_out_there_is_no_bell(server: Simulated, place: str) -> None:
     """The leader sends a signal then."""
     server.can_go = False
-    leaving = Departure(server, place)
+    leaving = GracefulExit(server, place)
     assert not leaving.step()
     assert not ring(place, os.getpid())
     assert leaving.readers == []

@@ -27,8 +27,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from wsgi_reload_hooks import Settings, watch
-from wsgi_reload_hooks.engines import Engine, EventEngine, StatEngine
-from wsgi_reload_hooks.engines import engine as real_engine
+from wsgi_reload_hooks.watching.engines import Engine, EventEngine, StatEngine
+from wsgi_reload_hooks.watching.engines import engine as real_engine
 
 STEP = 0.02
 LIMIT = 8.0
@@ -97,7 +97,7 @@ class Watching:
         self._log.addHandler(self._handler)
         environ = {name: value for name, value in os.environ.items() if name != "WATCHFILES_FORCE_POLLING"}
         with (
-            mock.patch("wsgi_reload_hooks.watcher.engine", self._made),
+            mock.patch("wsgi_reload_hooks.api.watch.engine", self._made),
             mock.patch.dict(os.environ, environ, clear=True),
         ):
             self._thread.start()

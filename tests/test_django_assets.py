@@ -16,8 +16,8 @@ PREAMBLE = """
 import os, sys, threading, time
 from pathlib import Path
 from msgfmt import mo
-from wsgi_reload_hooks.django_assets import DjangoAssets
-from wsgi_reload_hooks.generation import Generation, TEMPLATES, TRANSLATIONS
+from wsgi_reload_hooks.django.reset import DjangoAssets
+from wsgi_reload_hooks.process.counters import Generation, TEMPLATES, TRANSLATIONS
 
 def save(name, content):
     path = Path(name)
@@ -28,7 +28,7 @@ def save(name, content):
 def translate(language, hello):
     save(f"locale/{language}/LC_MESSAGES/django.mo", mo({"hello": hello}))
 
-import wsgi_reload_hooks.django_assets as module
+import wsgi_reload_hooks.django.reset as module
 class Clock:
     time, monotonic = staticmethod(time.time), staticmethod(lambda: now)
 now, module.time = 100.0, Clock

@@ -20,17 +20,17 @@ import pytest
 from edits import PACKAGE_ROOT, date, python, save
 from harness import wait_until
 
-from wsgi_reload_hooks.cli import main
-from wsgi_reload_hooks.command_line import CommandLine, parse
-from wsgi_reload_hooks.console import Failure
-from wsgi_reload_hooks.findings import Finding, some
-from wsgi_reload_hooks.gunicorn_checks import check_settings, configurations
-from wsgi_reload_hooks.gunicorn_setup import GunicornSetup, from_command
-from wsgi_reload_hooks.mounts import Mount
-from wsgi_reload_hooks.process_checks import ServerProcess, check_process, has_control_socket
-from wsgi_reload_hooks.project_checks import Project, System, examine, granted, skew_of
-from wsgi_reload_hooks.settings import Settings
-from wsgi_reload_hooks.uwsgi_traps import Trap, queue, traps
+from wsgi_reload_hooks.cli.main import main
+from wsgi_reload_hooks.core.errors import Failure
+from wsgi_reload_hooks.core.finding import Finding, some
+from wsgi_reload_hooks.core.settings import Settings
+from wsgi_reload_hooks.doctor.command_line import CommandLine, parse
+from wsgi_reload_hooks.doctor.gunicorn_setup import GunicornSetup, from_command
+from wsgi_reload_hooks.doctor.process import ServerProcess, check_process, has_control_socket
+from wsgi_reload_hooks.doctor.project import Project, System, examine, granted, skew_of
+from wsgi_reload_hooks.gunicorn.setting_checks import check_settings, configurations
+from wsgi_reload_hooks.uwsgi.options import OptionCheck, option_checks, queue
+from wsgi_reload_hooks.watching.mounts import Mount
 
 HOOKS = ("--import", "wsgi_reload_hooks.uwsgi_timer")
 LIMIT = 30
@@ -38,7 +38,7 @@ NOBODY = 65534
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of processes")
 
 
-def ids(findings: Iterable[Finding | Trap]) -> list[str]:
+def ids(findings: Iterable[Finding | OptionCheck]) -> list[str]:
     """Their names; each of them says something, and what to do."""
     found = list(findings)
     assert all(all(each[:3]) for each in found)
@@ -142,7 +142,7 @@ OF_UWSGI: dict[str, tuple[Sequence[str], dict[str, Any], list[str]]] = {
 def test_uwsgi_option_is_found(name: str) -> None:
     """Exactly what is wrong with uWSGI's options is found."""
     options, keywords, expected = OF_UWSGI[name]
-    assert ids(traps(options, **{**GOOD, **keywords})) == expected
+    assert ids(option_checks(options, **{**GOOD, **keywords})) == expected
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_watches_are_really_asked_for(project: Path) -> None:
     assert granted([str(project), str(project / "no such")]) == (0, "")
     code = """
     import resource
-    from wsgi_reload_hooks.project_checks import granted
+    from wsgi_reload_hooks.doctor.project import granted
     granted([])
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
     print(granted(["/", "/tmp"]))
@@ -513,7 +513,7 @@ def test_a_process_of_another_user(tmp_path: Path, start: Callable[..., int]) ->
     """Who may not look at it is told so; root looks with the rights of its user."""
     code = """
     import argparse, os, sys, sysconfig
-    from wsgi_reload_hooks import doctor
+    from wsgi_reload_hooks.cli import doctor
     # Another user may not be able to read root's Python.
     sysconfig.get_config_vars()
     os.setuid(int(sys.argv[1]))

@@ -20,12 +20,13 @@ from edits import PACKAGE_ROOT, save, save_atomically, without_rights
 from harness.processes import alive
 from harness.waiting import holds, wait_until
 
-from wsgi_reload_hooks import ear, hearing
-from wsgi_reload_hooks.hearing import Listener
-from wsgi_reload_hooks.native import Native
+from wsgi_reload_hooks.process.native import Native
+from wsgi_reload_hooks.watching import listener as listener_module
+from wsgi_reload_hooks.watching import listener_main
+from wsgi_reload_hooks.watching.listener import Listener
 
-MODULE = hearing.extension()
-PROGRAM = PACKAGE_ROOT / "wsgi_reload_hooks" / "ear.py"
+MODULE = listener_module.extension()
+PROGRAM = PACKAGE_ROOT / "wsgi_reload_hooks" / "watching" / "listener_main.py"
 LINUX = sys.platform.startswith("linux")
 LIMIT = 10.0
 # Longer than it takes to hear of a file.
@@ -39,7 +40,7 @@ Wanted = dict[str, "list[str] | None"]
 
 
 class Program:
-    """`ear.py` as a child: what it is asked goes in, what it says is kept."""
+    """`listener_main.py` as a child: what it is asked goes in, what it says is kept."""
 
     def __init__(self, *before: str) -> None:
         assert MODULE is not None
@@ -380,8 +381,8 @@ class Deaf:
 
 def test_looks_where_nobody_wakes_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the kernel sends no signal, it waits for events in watchfiles itself, for long at a time."""
-    monkeypatch.setattr(ear, "_leads_to", lambda link: "socket:[1]")
-    mine = ear.Ear(Deaf)
+    monkeypatch.setattr(listener_main, "_leads_to", lambda link: "socket:[1]")
+    mine = listener_main.FolderListener(Deaf)
     assert mine.listen({str(root): None})["deaf"] == [] and not mine.wakes
     assert mine.hear() == [] and mine._listener.waits == [(25, 1000)]
     mine.listen({})
@@ -466,7 +467,7 @@ def test_no_instance(root: Path) -> None:
 def test_no_right_to_read(root: Path) -> None:
     """A folder that may not be read is named, with the reason; those beside it are heard."""
     assert MODULE is not None
-    notify = ear._load(MODULE)
+    notify = listener_main._load(MODULE)
     with tempfile.TemporaryDirectory() as name:
         open_to_all = Path(os.path.realpath(name))
         open_to_all.chmod(0o755)
@@ -479,7 +480,7 @@ def test_no_right_to_read(root: Path) -> None:
         def only_that_one_is_left_out() -> bool:
             # As the program does: else the first event would end this process.
             signal.signal(signal.SIGIO, lambda number, frame: None)
-            mine = ear.Ear(notify)
+            mine = listener_main.FolderListener(notify)
             answer = mine.listen({str(open_to_all / each): None for each in "abc"})
             path = save(open_to_all / "c" / "x", "1")
             end = time.monotonic() + LIMIT
@@ -604,7 +605,7 @@ def test_no_such_interpreter(tmp_path: Path) -> None:
 @on_linux
 def test_close(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After `close` there is no child, not even a dead one, and no descriptor more than before."""
-    monkeypatch.setattr(hearing, "_LOOKS_AT_ITS_END", PATIENT)
+    monkeypatch.setattr(listener_module, "_LOOKS_AT_ITS_END", PATIENT)
     before = open_numbers()
     for asked in (False, True):
         mine = start()
@@ -648,7 +649,7 @@ def test_close_does_not_wait_for_long() -> None:
 @on_linux
 def test_leave(root: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     """A forked child that lets go of it keeps nothing open, does not end it, and does not keep it from ending."""
-    monkeypatch.setattr(hearing, "_LOOKS_AT_ITS_END", PATIENT)
+    monkeypatch.setattr(listener_module, "_LOOKS_AT_ITS_END", PATIENT)
     messages = Messages(listener)
     listener.listen({str(root): None})
     messages.until(lambda message: "listening" in message)
@@ -703,11 +704,11 @@ def test_where_the_extension_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     """It is found without importing watchfiles; a watchfiles without it, or none at all, is no error."""
     monkeypatch.delitem(sys.modules, "watchfiles", raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    assert hearing.extension() is None
+    assert listener_module.extension() is None
     save(tmp_path / "watchfiles" / "__init__.py", "raise RuntimeError")
     sys.path_importer_cache.clear()
-    assert hearing.extension() is None
+    assert listener_module.extension() is None
     built = save(tmp_path / "watchfiles" / "_rust_notify.abi3.so", "")
-    assert hearing.extension() == str(built)
+    assert listener_module.extension() == str(built)
     monkeypatch.setitem(sys.modules, "watchfiles", None)
-    assert hearing.extension() is None
+    assert listener_module.extension() is None

@@ -19,16 +19,17 @@ from edits import PACKAGE_ROOT, save, save_all, save_atomically, without_rights
 from harness.waiting import holds, wait_until
 
 from wsgi_reload_hooks import Settings, SettingsError
-from wsgi_reload_hooks.checkout import Checkout
-from wsgi_reload_hooks.engines import Engine, EventEngine, StatEngine, engine
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.generation import TEMPLATES, TRANSLATIONS
-from wsgi_reload_hooks.hearing import Listener, extension
-from wsgi_reload_hooks.interest import interest
-from wsgi_reload_hooks.mounts import Mount
-from wsgi_reload_hooks.native import Native
-from wsgi_reload_hooks.scanner import Scanner, known_signature
-from wsgi_reload_hooks.watcher import Debouncer, settled
+from wsgi_reload_hooks.process.counters import TEMPLATES, TRANSLATIONS
+from wsgi_reload_hooks.process.native import Native
+from wsgi_reload_hooks.watching.checkout import Checkout
+from wsgi_reload_hooks.watching.debounce import Debouncer, settled
+from wsgi_reload_hooks.watching.engines import Engine, EventEngine, StatEngine, engine
+from wsgi_reload_hooks.watching.listener import Listener, extension
+from wsgi_reload_hooks.watching.mounts import Mount
+from wsgi_reload_hooks.watching.rules import Files
+from wsgi_reload_hooks.watching.scanner import Scanner
+from wsgi_reload_hooks.watching.signature import known_signature
+from wsgi_reload_hooks.watching.watch_plan import watch_plan
 
 WATCHFILES = extension()
 needs_watchfiles = pytest.mark.skipif(WATCHFILES is None, reason="watchfiles is not installed")
@@ -420,7 +421,9 @@ def test_a_change_that_came_without_an_event(root: Path) -> None:
 def test_a_file_system_of_others_is_not_even_tried(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On NFS events of this machine would arrive, and prove nothing."""
     path = save(root / "app.py", "1")
-    monkeypatch.setattr("wsgi_reload_hooks.engines.mounts", lambda: [Mount("/", "ext4"), Mount(str(root), "nfs4")])
+    monkeypatch.setattr(
+        "wsgi_reload_hooks.watching.engines.mounts", lambda: [Mount("/", "ext4"), Mount(str(root), "nfs4")]
+    )
     with Watch(root, [path], engine="watchfiles") as watch:
         wait_until(lambda: watch.lines, "it is told")
         assert watch.lines == ["no events for . (file system nfs4): looking every 0.1 s there"]
@@ -437,7 +440,7 @@ def test_a_deaf_file_in_a_folder_that_is_not_there_yet(
     monkeypatch.chdir(root)
     save(root / "app.py", "1")
     paths = [Path("app.py") if relative else root / "app.py", root / "conf" / "later.ini"]
-    monkeypatch.setattr("wsgi_reload_hooks.engines.mounts", lambda: [Mount(str(root), "nfs4")])
+    monkeypatch.setattr("wsgi_reload_hooks.watching.engines.mounts", lambda: [Mount(str(root), "nfs4")])
     with Watch(root, paths, engine="watchfiles") as watch:
         wait_until(lambda: watch.lines, "it is told")
         save(root / "app.py", "12")
@@ -599,6 +602,6 @@ def test_nothing_is_asked_about_files_that_are_not_ours(root: Path) -> None:
     for number in range(50):
         save(root / f"assets{number}" / "picture", "1")
     paths = [str(save(root / "package" / "app.py", "1"))]
-    found = interest(Files(Settings(), str(root)), paths, [])
+    found = watch_plan(Files(Settings(), str(root)), paths, [])
     assert sorted(found.names) == sorted([str(root.parent), str(root), str(root / "package")])
     assert found.names[str(root / "package")] == frozenset(["app.py"])

@@ -15,17 +15,11 @@ import pytest
 from edits import save, without_rights
 
 from wsgi_reload_hooks import Settings
-from wsgi_reload_hooks.files import (
-    IGNORED_NAMES,
-    Files,
-    loaded_files,
-    module_file,
-    module_value,
-    printable,
-    source_of,
-    under,
-)
-from wsgi_reload_hooks.generation import TEMPLATES, TRANSLATIONS
+from wsgi_reload_hooks.core.text import printable, under
+from wsgi_reload_hooks.process.counters import TEMPLATES, TRANSLATIONS
+from wsgi_reload_hooks.watching.globs import IGNORED_NAMES
+from wsgi_reload_hooks.watching.modules import loaded_files, module_file, module_value, source_of
+from wsgi_reload_hooks.watching.rules import Files
 
 
 def files(

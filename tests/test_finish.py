@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wsgi_reload_hooks import frameworks
+from wsgi_reload_hooks.trial import frameworks
 
 Django = dict[str, Any]
 

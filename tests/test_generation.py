@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from edits import python
 
-from wsgi_reload_hooks.generation import TEMPLATES, TRANSLATIONS, Generation, differing
+from wsgi_reload_hooks.process.counters import TEMPLATES, TRANSLATIONS, Generation, differing
 
 FORKED = """
 import os
-from wsgi_reload_hooks.generation import KINDS, TEMPLATES, TRANSLATIONS, Generation, differing
+from wsgi_reload_hooks.process.counters import KINDS, TEMPLATES, TRANSLATIONS, Generation, differing
 
 numbers = Generation(path)
 before = numbers.now()

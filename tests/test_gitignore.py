@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from wsgi_reload_hooks import gitignore
-from wsgi_reload_hooks.gitignore import GitIgnore
+from wsgi_reload_hooks.watching import gitignore
+from wsgi_reload_hooks.watching.gitignore import GitIgnore
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git to compare with")
 RULES = (".gitignore", "a/.gitignore", ".git/info/exclude")

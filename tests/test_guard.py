@@ -16,7 +16,7 @@ import pytest
 from edits import PACKAGE_ROOT
 from harness import processes, wait_until
 
-from wsgi_reload_hooks.guard import Guard
+from wsgi_reload_hooks.script.guard import Guard
 
 SURROUNDINGS = """\
 import os, signal, sys
@@ -202,7 +202,7 @@ def test_nothing_outlives_us(tmp_path: Path, end: str, program: str) -> None:
     """With us end all programs: those that ignore SIGTERM, their children, and those that are stopped."""
     code = f"""
         import os, signal, time
-        from wsgi_reload_hooks.guard import Guard
+        from wsgi_reload_hooks.script.guard import Guard
         guard = Guard()
         for _ in range(2):
             print(guard.start(["/bin/sh", "-c", {program!r}], dict(os.environ)), flush=True)

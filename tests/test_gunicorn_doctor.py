@@ -14,8 +14,8 @@ from unittest import mock
 import pytest
 from harness import CONFIGURATION, MODULE, PACKAGE, Gunicorn, Project, patterns, processes, wait_until
 
-from wsgi_reload_hooks import doctor as command
-from wsgi_reload_hooks.cli import main
+from wsgi_reload_hooks.cli import doctor as command
+from wsgi_reload_hooks.cli.main import main
 
 LINE = "import wsgi_reload_hooks.gunicorn_conf\n"
 Found = list[dict[str, str]]
@@ -156,7 +156,7 @@ def test_a_configuration_alone(project: Project, doctor: Doctor) -> None:
 
 def test_a_configuration_that_never_ends(project: Project, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     """A configuration that hangs is ended, with what it has started, and told."""
-    monkeypatch.setattr("wsgi_reload_hooks.gunicorn_setup._CONFIGURATION_AT_MOST", 4)
+    monkeypatch.setattr("wsgi_reload_hooks.doctor.gunicorn_setup._CONFIGURATION_AT_MOST", 4)
     project.save(
         "mine.py", "import os, time\nif os.fork(): open('pids', 'w').write(f'{os.getpid()}')\ntime.sleep(600)\n"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from harness import Gunicorn, Project, holds, patterns, processes, wait_until
 
-from wsgi_reload_hooks.hearing import extension
+from wsgi_reload_hooks.watching.listener import extension
 
 needs_watchfiles = pytest.mark.skipif(extension() is None, reason="watchfiles is not installed")
 ENGINES = [pytest.param("watchfiles", marks=needs_watchfiles), "stat"]

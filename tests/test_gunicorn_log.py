@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.gunicorn_log import GunicornLog
-from wsgi_reload_hooks.journal import REFUSED, Journal
-from wsgi_reload_hooks.proof import Refused
-from wsgi_reload_hooks.settings import Settings
+from wsgi_reload_hooks.core.log import REFUSED, ReloadLog
+from wsgi_reload_hooks.core.refusal import Refusal
+from wsgi_reload_hooks.gunicorn.log import GunicornLog
 
 glogging = pytest.importorskip("gunicorn.glogging")
 config = pytest.importorskip("gunicorn.config")
@@ -33,18 +31,18 @@ def fresh_loggers() -> Iterator[None]:
         logger.propagate = True
 
 
-def made(tmp_path: Path, json: bool = True, **settings: Any) -> tuple[Any, Journal]:
+def made(tmp_path: Path, json: bool = True, **settings: Any) -> tuple[Any, ReloadLog]:
     """gunicorn's logger with these *settings* of gunicorn's, and a journal that writes to it."""
     cfg = config.Config()
     for name, value in settings.items():
         cfg.set(name, value)
     log = glogging.Logger(cfg)
-    return log, Journal(GunicornLog(log), Files(Settings(), str(tmp_path)), json)
+    return log, ReloadLog(GunicornLog(log), str(tmp_path), json)
 
 
-def say(journal: Journal) -> None:
+def say(journal: ReloadLog) -> None:
     journal.info("reloaded in %.2f s: %s", 1.5, "100%", event="reloaded", workers=4)
-    journal.refusal(REFUSED, Refused("NameError", None, None, "a\nb"))
+    journal.refusal(REFUSED, Refusal("NameError", None, None, "a\nb"))
     journal.failure("it raised", ValueError("no\ngood"))
 
 
@@ -113,5 +111,5 @@ def test_a_logger_class_of_the_users(tmp_path: Path) -> None:
             self.lines.append(text % arguments if arguments else text)
 
     theirs = Theirs()
-    Journal(GunicornLog(theirs), Files(Settings(), str(tmp_path)), json=True).info("%d %%", 5)
+    ReloadLog(GunicornLog(theirs), str(tmp_path), json=True).info("%d %%", 5)
     assert theirs.lines == ["reload hooks: 5 %"]

@@ -30,7 +30,7 @@ from harness import (
 )
 from harness.waiting import the_only
 
-from wsgi_reload_hooks.process_checks import has_control_socket
+from wsgi_reload_hooks.doctor.process import has_control_socket
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs what only Linux does with orphans")
 
@@ -486,7 +486,7 @@ def test_without_a_subreaper_each_worker_imports(project: Project, notes: Notes)
     top = notes.code + "note('import')\n"
     project.release(top=top)
     file = own_configuration(
-        project, "import wsgi_reload_hooks.subreaper\nwsgi_reload_hooks.subreaper.available = lambda: False\n"
+        project, "import wsgi_reload_hooks.process.linux\nwsgi_reload_hooks.process.linux.available = lambda: False\n"
     )
     with Gunicorn(project, configuration=file, workers=2, environment=PRELOAD) as server:
         server.wait_for_log(patterns.WATCHING)

@@ -62,8 +62,8 @@ def test_who_retires_at_any_moment_is_not_replaced(project: Project) -> None:
     """Also between our counting and gunicorn's, which before 24 finds the dead in a signal handler."""
     project.save(
         "conf.py",
-        "import time\nimport wsgi_reload_hooks.gunicorn_conf\nfrom wsgi_reload_hooks.lookout import Lookout\n"
-        "look = Lookout.look\ndef slowly(self):\n    look(self)\n    time.sleep(0.1)\nLookout.look = slowly\n",
+        "import time\nimport wsgi_reload_hooks.gunicorn_conf\nfrom wsgi_reload_hooks.gunicorn.watcher import Watcher\n"
+        "look = Watcher.look\ndef slowly(self):\n    look(self)\n    time.sleep(0.1)\nLookout.look = slowly\n",
     )
     with Gunicorn(project, configuration=project.root / "conf.py", workers=3) as server:
         server.wait_for_workers(3)

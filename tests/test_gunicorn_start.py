@@ -143,7 +143,7 @@ def test_loaded_before_us_is_told_and_not_broken(project: Project) -> None:
     """Hooks that come when the application is preloaded say that saves are not served; the server serves as ever."""
     project.save(
         "conf.py",
-        "preload_app = True\ndef when_ready(server):\n    from wsgi_reload_hooks import attach\n    attach.start(server)\n",
+        "preload_app = True\ndef when_ready(server):\n    from wsgi_reload_hooks.gunicorn import attach\n    attach.start(server)\n",
     )
     with Gunicorn(project, configuration=project.root / "conf.py") as server:
         server.wait_for_log(patterns.PRELOADED)

@@ -19,12 +19,14 @@ import pytest
 from edits import LONG_AGO, PACKAGE_ROOT, date
 from harness import PACKAGE, Hup, LittleServer, Project, holds, patterns, processes, wait_until
 
-from wsgi_reload_hooks import Settings, cli, hup, pidfile
-from wsgi_reload_hooks.console import Console
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.journal import Journal
-from wsgi_reload_hooks.outside import COMMAND_AT_MOST, Sender
-from wsgi_reload_hooks.pidfile import PidFile
+from wsgi_reload_hooks import Settings
+from wsgi_reload_hooks.cli import hup, main
+from wsgi_reload_hooks.core.log import ReloadLog
+from wsgi_reload_hooks.core.streams import Console
+from wsgi_reload_hooks.hup import pidfile
+from wsgi_reload_hooks.hup.backend import COMMAND_AT_MOST, SignalSender
+from wsgi_reload_hooks.hup.pidfile import PidFile
+from wsgi_reload_hooks.watching.rules import Files
 
 AS_ROOT = ("--user", "root") if os.geteuid() == 0 else ()
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give rights away")
@@ -412,7 +414,7 @@ def test_code_is_tried_without_the_rights_of_root(public: Path) -> None:
 @needs_root
 def test_root_has_to_name_a_user(capfd: pytest.CaptureFixture[str]) -> None:
     """One line, exit code 2."""
-    assert cli.main(["hup", "x.pid", "--app", "app"]) == 2
+    assert main.main(["hup", "x.pid", "--app", "app"]) == 2
     assert "name the user of the server's workers, --user" in capfd.readouterr().err
 
 
@@ -459,8 +461,8 @@ def test_a_command_that_does_not_end(
     monkeypatch.chdir(tmp_path)
     command = ["sh", "-c", "sleep 1000 & echo $! > child; wait"]
     with LittleServer(tmp_path) as server:
-        journal = Journal(Console(), Files(Settings(), str(tmp_path)))
-        sender = Sender(PidFile(str(server.pidfile)), signal.SIGHUP, command, journal)
+        journal = ReloadLog(Console(), str(tmp_path))
+        sender = SignalSender(PidFile(str(server.pidfile)), signal.SIGHUP, command, journal)
         assert sender.step({"app.py"}, time.monotonic(), 0.0)
         child = wait_until(lambda: (Path("child").exists() and Path("child").read_text().strip()) or "", "its child")
         sender.look(COMMAND_AT_MOST - 1)
@@ -482,8 +484,8 @@ def test_a_server_that_began_just_before_the_save(project: Project, monkeypatch:
             wait_until(lambda: time.monotonic() > saved + 1.0, "it goes on")
 
         monkeypatch.setattr(pidfile, "_check_children", stand_still)
-        journal = Journal(Console(), Files(Settings(), str(project.root)))
-        sender = Sender(PidFile(str(server.pidfile)), signal.SIGHUP, None, journal)
+        journal = ReloadLog(Console(), str(project.root))
+        sender = SignalSender(PidFile(str(server.pidfile)), signal.SIGHUP, None, journal)
         assert sender.step({"app.py"}, saved, time.monotonic())
         server.wait_got("SIGHUP")
 
@@ -512,7 +514,7 @@ def test_a_server_that_began_just_before_the_save(project: Project, monkeypatch:
 )
 def test_wrong_arguments(words: Sequence[str], complaint: str, capfd: pytest.CaptureFixture[str]) -> None:
     """One line, exit code 2."""
-    assert cli.main(["hup", *words]) == 2
+    assert main.main(["hup", *words]) == 2
     said = capfd.readouterr().err
     assert complaint in said and said.count("\n") == 1 and said.startswith("wsgi-reload: ")
 
@@ -520,7 +522,7 @@ def test_wrong_arguments(words: Sequence[str], complaint: str, capfd: pytest.Cap
 def test_a_wrong_setting(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, exit code 2."""
     monkeypatch.setenv("WSGI_RELOAD_STEP", "soon")
-    assert cli.main(["hup", "x.pid"]) == 2
+    assert main.main(["hup", "x.pid"]) == 2
     assert re.fullmatch(r"wsgi-reload: setting step = 'soon' .*\n", capfd.readouterr().err)
 
 

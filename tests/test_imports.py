@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 from edits import LONG_AGO, date, save
 
-from wsgi_reload_hooks.imports import ImportWitness, Modules, unwitnessed
-from wsgi_reload_hooks.scanner import Signature, signature
+from wsgi_reload_hooks.watching.import_hook import ImportHook, Modules, missed_imports
+from wsgi_reload_hooks.watching.signature import Signature, signature
 
 
 class Here:
@@ -39,8 +39,8 @@ class Here:
     def ours(self, path: str) -> bool:
         return path.startswith(str(self.root))
 
-    def witness(self, changed: Collection[str] = ()) -> ImportWitness:
-        witness = ImportWitness(self.ours, lambda path, found: self.seen.append((path, found)), changed)
+    def witness(self, changed: Collection[str] = ()) -> ImportHook:
+        witness = ImportHook(self.ours, lambda path, found: self.seen.append((path, found)), changed)
         witness.install()
         return witness
 
@@ -317,8 +317,8 @@ def test_what_nobody_witnessed(here: Here, monkeypatch: pytest.MonkeyPatch) -> N
     odd = types.ModuleType("odd")
     odd.__file__ = str(here.root / "loop.py")
     monkeypatch.setitem(sys.modules, "odd", odd)
-    assert dict(unwitnessed({str(told)}, here.ours, since)) == {str(new): signature(str(new))}
-    assert dict(unwitnessed({str(told)}, here.ours)).keys() == {str(old), str(new)}
+    assert dict(missed_imports({str(told)}, here.ours, since)) == {str(new): signature(str(new))}
+    assert dict(missed_imports({str(told)}, here.ours)).keys() == {str(old), str(new)}
 
 
 # -- byte code -------------------------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ def test_meanwhile(here: Here) -> None:
     calls: list[set[str]] = []
     here.module("first.py", "import second")
     here.module("second.py", "x = 1")
-    ImportWitness(
+    ImportHook(
         lambda path: False,
         lambda path, found: here.seen.append((path, found)),
         (),

@@ -11,33 +11,31 @@ from typing import Any
 
 import pytest
 
-from wsgi_reload_hooks.console import Console
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.journal import BROKEN_START, NOT_REPLACED, REFUSED, Journal
-from wsgi_reload_hooks.proof import Refused
-from wsgi_reload_hooks.settings import Settings
-from wsgi_reload_hooks.uwsgi_server import Log as UwsgiLog
+from wsgi_reload_hooks.core.log import BROKEN_START, NOT_REPLACED, REFUSED, ReloadLog
+from wsgi_reload_hooks.core.refusal import Refusal
+from wsgi_reload_hooks.core.streams import Console
+from wsgi_reload_hooks.uwsgi.server import Log as UwsgiLog
 
 LOGS = [Console(verbose=True), UwsgiLog()]
 
 
-def journal(log: Any, root: Path, json: bool = True) -> Journal:
-    return Journal(log, Files(Settings(), str(root)), json)
+def journal(log: Any, root: Path, json: bool = True) -> ReloadLog:
+    return ReloadLog(log, str(root), json)
 
 
-def refused(root: Path) -> Refused:
-    return Refused("NameError: name 'x'", str(root / "app.py"), 3, 'File "app.py"\n  x = 100%', ("app.py",))
+def refused(root: Path) -> Refusal:
+    return Refusal("NameError: name 'x'", str(root / "app.py"), 3, 'File "app.py"\n  x = 100%', ("app.py",))
 
 
-def say_all(journal: Journal, root: Path) -> None:
+def say_all(journal: ReloadLog, root: Path) -> None:
     """One line of each kind."""
     journal.info("reloaded in %.2f s: %s", 1.5, "100%", event="reloaded", seconds=1.5, files=["a.py"], workers=4)
     journal.info("100% sure")
     journal.warning("a %s", "line\nbreak")
     journal.failure("it raised", ValueError("no\ngood"))
     journal.refusal(REFUSED, refused(root))
-    journal.refusal(BROKEN_START, Refused("gone"))
-    journal.refusal(NOT_REPLACED, Refused("gone"))
+    journal.refusal(BROKEN_START, Refusal("gone"))
+    journal.refusal(NOT_REPLACED, Refusal("gone"))
 
 
 @pytest.mark.parametrize("log", LOGS)
@@ -101,5 +99,5 @@ def test_a_log_that_knows_no_json_gets_text(tmp_path: Path, caplog: pytest.LogCa
 def test_names_that_are_no_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A file name that cannot be decoded is no reason to lose the line."""
     name = str(tmp_path / "a\udcff.py")
-    journal(Console(), tmp_path).refusal(REFUSED, Refused("gone", name))
+    journal(Console(), tmp_path).refusal(REFUSED, Refusal("gone", name))
     assert json.loads(capfd.readouterr().err)["path"] == name

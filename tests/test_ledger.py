@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from edits import PACKAGE_ROOT
 
-from wsgi_reload_hooks.ledger import Ledger
-from wsgi_reload_hooks.private import homes
+from wsgi_reload_hooks.control.runtime_dir import homes
+from wsgi_reload_hooks.uwsgi.shared_state import SharedState
 
 MINE = os.getpid()
 
@@ -35,7 +35,7 @@ def folder_of(runtime: Path) -> Path:
 
 def test_a_note_is_read_as_it_was_written(runtime: Path) -> None:
     """Written by one, read by another; none is None; the stamp tells a new one from an old one."""
-    ledger, other = Ledger(MINE), Ledger(MINE)
+    ledger, other = SharedState(MINE), SharedState(MINE)
     assert other.read("note") is None and other.stamp("note") is None
     ledger.write("note", {"pid": 1})
     first = other.stamp("note")
@@ -51,7 +51,7 @@ def test_a_note_is_read_as_it_was_written(runtime: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\0\xff"])
 def test_a_spoiled_note_is_none(text: str, runtime: Path) -> None:
     """Half a note, or another thing than a note, is no note."""
-    ledger = Ledger(MINE)
+    ledger = SharedState(MINE)
     (folder_of(runtime) / "note").write_text(text)
     assert ledger.read("note") is None
 
@@ -60,7 +60,7 @@ def test_only_this_user_can_look_into_it(runtime: Path) -> None:
     """Folders and notes are private whatever the umask is."""
     before = os.umask(0)
     try:
-        ledger = Ledger(MINE)
+        ledger = SharedState(MINE)
         ledger.write("note", {})
         assert ledger.lead()
     finally:
@@ -81,7 +81,7 @@ def test_without_a_session_the_folder_for_temporary_files_will_do(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for runtime in ("", "not/absolute", str(shared), str(tmp_path / "missing")):
         monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
-        ledger = Ledger(MINE)
+        ledger = SharedState(MINE)
         ledger.write("note", {})
         base = tmp_path / f"wsgi-reload-hooks-{os.geteuid()}"
         assert base.stat().st_mode & 0o777 == 0o700
@@ -106,7 +106,7 @@ def test_a_folder_that_is_not_ours_alone_is_refused(trap: str, tmp_path: Path, m
         base.mkdir()
         base.chmod(0o755)
     with pytest.raises(OSError, match="wsgi-reload-hooks"):
-        Ledger(MINE)
+        SharedState(MINE)
     assert list(elsewhere.iterdir()) == []
 
 
@@ -119,12 +119,12 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest
     base.mkdir(mode=0o700)
     os.chown(base, 12345, -1)
     with pytest.raises(OSError, match="belongs to this user alone"):
-        Ledger(MINE)
+        SharedState(MINE)
 
 
 def test_a_link_in_the_place_of_the_lock_is_not_followed(runtime: Path, tmp_path: Path) -> None:
     """Nobody has us create a file elsewhere."""
-    ledger = Ledger(MINE)
+    ledger = SharedState(MINE)
     (folder_of(runtime) / "leader.lock").symlink_to(tmp_path / "target")
     with pytest.raises(OSError, match=r"leader\.lock"):
         ledger.lead()
@@ -136,20 +136,20 @@ def test_what_dead_servers_left_is_swept(runtime: Path) -> None:
     dead = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
     )
-    Ledger(MINE).write("note", {"kept": 1})
+    SharedState(MINE).write("note", {"kept": 1})
     living = folder_of(runtime)
     base = living.parent
     for name in (f"uwsgi-{dead.stdout.strip()}-123", f"uwsgi-{MINE}-123"):
         (base / name).mkdir(mode=0o700)
         (base / name / "note").write_text("{}")
     (base / "another").mkdir()
-    assert Ledger(MINE).read("note") == {"kept": 1}
+    assert SharedState(MINE).read("note") == {"kept": 1}
     assert {path.name for path in base.iterdir()} == {living.name, "another"}
 
 
 def test_clear_takes_the_folders_along(runtime: Path) -> None:
     """The last server leaves nothing, a second call is harmless."""
-    ledger = Ledger(MINE)
+    ledger = SharedState(MINE)
     ledger.write("note", {})
     assert ledger.lead()
     ledger.clear()
@@ -159,7 +159,7 @@ def test_clear_takes_the_folders_along(runtime: Path) -> None:
 
 def test_a_note_after_somebody_cleaned_up(runtime: Path) -> None:
     """Temporary folders are cleaned now and then: the next note is there all the same."""
-    ledger = Ledger(MINE)
+    ledger = SharedState(MINE)
     ledger.clear()
     ledger.write("note", {"pid": 2})
     assert ledger.read("note") == {"pid": 2}
@@ -167,9 +167,9 @@ def test_a_note_after_somebody_cleaned_up(runtime: Path) -> None:
 
 LEAD = """
 import os, sys
-from wsgi_reload_hooks.ledger import Ledger
-from wsgi_reload_hooks.private import homes
-ledger = Ledger({pid})
+from wsgi_reload_hooks.uwsgi.shared_state import SharedState
+from wsgi_reload_hooks.control.runtime_dir import homes
+ledger = SharedState({pid})
 print(ledger.lead(), flush=True)
 sys.stdin.read()
 """
@@ -177,7 +177,7 @@ sys.stdin.read()
 
 def test_one_process_leads_until_it_ends(runtime: Path) -> None:
     """The lock is between processes, is given away by resigning and by death, and a fork does not take it along."""
-    ledger = Ledger(MINE)
+    ledger = SharedState(MINE)
     assert ledger.lead() and ledger.lead()
 
     def other() -> subprocess.Popen[str]:
@@ -211,7 +211,7 @@ def test_cleaned_temporary_folders(runtime: Path) -> None:
     """What is written anew is private on all its way; notes that are gone come back, others stay."""
     before = os.umask(0o022)
     try:
-        ledger = Ledger(MINE)
+        ledger = SharedState(MINE)
         ledger.write("note", {"pid": 1})
         shutil.rmtree(runtime / "wsgi-reload-hooks")
         ledger.restore("note", {"pid": 1})
@@ -225,12 +225,12 @@ def test_cleaned_temporary_folders(runtime: Path) -> None:
 
 def test_a_lock_that_was_removed(runtime: Path) -> None:
     """Who locks the next one leads, and the one before leads no more."""
-    ledger = Ledger(MINE)
+    ledger = SharedState(MINE)
     assert ledger.lead()
     (folder_of(runtime) / "leader.lock").unlink()
     program = (
-        "import sys; from wsgi_reload_hooks.ledger import Ledger; "
-        f"print(Ledger({MINE}).lead(), flush=True); sys.stdin.read()"
+        "import sys; from wsgi_reload_hooks.uwsgi.shared_state import SharedState; "
+        f"print(SharedState({MINE}).lead(), flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, cwd=PACKAGE_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.journal import Journal
-from wsgi_reload_hooks.metrics import Metrics, text
-from wsgi_reload_hooks.record import Record
-from wsgi_reload_hooks.settings import Settings
+from wsgi_reload_hooks.core.log import ReloadLog
+from wsgi_reload_hooks.report.history import History
+from wsgi_reload_hooks.report.metrics import Metrics, text
 
-RECORD = Record(
+RECORD = History(
     server="gunicorn",
     root='/srv/my "shop"\\\n',
     reloads=3,
@@ -95,7 +93,7 @@ def test_prometheus_reads_it() -> None:
 
 def metrics(path: Path) -> tuple[Metrics, list[str]]:
     log = Log()
-    return Metrics(str(path), Journal(log, Files(Settings(), str(path.parent)))), log.lines
+    return Metrics(str(path), ReloadLog(log, str(path.parent))), log.lines
 
 
 def test_everybody_may_read_it(tmp_path: Path) -> None:
@@ -104,7 +102,7 @@ def test_everybody_may_read_it(tmp_path: Path) -> None:
     writer, told = metrics(path)
     before = os.umask(0o077)
     try:
-        writer.write(Record())
+        writer.write(History())
         first = path.stat().st_ino
         writer.write(RECORD)
     finally:
@@ -147,5 +145,5 @@ def test_without_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """No name, no file."""
     monkeypatch.chdir(tmp_path)
     log = Log()
-    Metrics("", Journal(log, Files(Settings(), str(tmp_path)))).write(RECORD)
+    Metrics("", ReloadLog(log, str(tmp_path))).write(RECORD)
     assert os.listdir(tmp_path) == [] and log.lines == []

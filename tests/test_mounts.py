@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from wsgi_reload_hooks import mounts as module
-from wsgi_reload_hooks.mounts import Mount, deaf, mounts
+from wsgi_reload_hooks.watching import mounts as module
+from wsgi_reload_hooks.watching.mounts import Mount, deaf, mounts
 
 KEPT_TO_THEMSELVES = ("nfs4", "nfs", "cifs", "smb3", "9p", "virtiofs", "vboxsf", "fuse.sshfs", "fuse.grpcfuse")
 TELLING = ("ext4", "tmpfs", "overlay", "btrfs", "xfs", "zfs", "ramfs", "f2fs", "bcachefs", "apfs", "vfat")

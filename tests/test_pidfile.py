@@ -18,8 +18,8 @@ from harness import LittleServer, processes, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wsgi_reload_hooks import pidfile
-from wsgi_reload_hooks.pidfile import PidFile, Unfit, from_proc, from_ps, process
+from wsgi_reload_hooks.hup import pidfile
+from wsgi_reload_hooks.hup.pidfile import NoServer, PidFile, from_proc, from_ps, process
 
 HUP = signal.SIGHUP
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give things away")
@@ -50,7 +50,7 @@ def who(path: Path, sig: signal.Signals | None = HUP) -> int:
 
 def why_not(path: Path, sig: signal.Signals | None = HUP) -> str:
     """What keeps us from signalling whom the file names."""
-    with pytest.raises(Unfit) as error, PidFile(str(path)).server(sig):
+    with pytest.raises(NoServer) as error, PidFile(str(path)).server(sig):
         pytest.fail("it would have been signalled")
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -61,7 +61,7 @@ def refuses(path: Path, text: str) -> bool:
     try:
         with PidFile(str(path)).server(HUP):
             return False
-    except Unfit as why:
+    except NoServer as why:
         return text in str(why)
 
 
@@ -94,7 +94,7 @@ def test_it_is_read_anew_each_time(path: Path, server: LittleServer) -> None:
     """Another number in the file is another process."""
     found = PidFile(str(path))
     path.write_text("garbage")
-    with pytest.raises(Unfit), found.server(HUP):
+    with pytest.raises(NoServer), found.server(HUP):
         pass
     path.write_text(str(server.pid))
     with found.server(HUP) as again:
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_read(path: Path) -> None:
 
 
 def test_a_file_that_anybody_may_write(path: Path) -> None:
-    """Refused, with the remedy; of the group may write."""
+    """Refusal, with the remedy; of the group may write."""
     path.chmod(0o646)
     assert f"chmod o-w {path}" in why_not(path)
     path.chmod(0o664)
@@ -243,7 +243,7 @@ def test_one_that_goes_just_before_the_signal(tmp_path: Path) -> None:
     """What is signalled is the process that was looked at, or nobody."""
     with LittleServer(tmp_path) as server, PidFile(str(server.pidfile)).server(HUP) as found:
         server.__exit__()
-        with pytest.raises(Unfit, match="is gone"):
+        with pytest.raises(NoServer, match="is gone"):
             found.send(HUP)
 
 
@@ -311,7 +311,7 @@ def test_a_clock_that_is_set(path: Path, server: LittleServer, monkeypatch: pyte
     with found.server(HUP) as again:
         assert again.process.pid == server.pid
     date(path)
-    with pytest.raises(Unfit, match="was started after"), found.server(HUP):
+    with pytest.raises(NoServer, match="was started after"), found.server(HUP):
         pass
 
 

@@ -12,17 +12,18 @@ from pathlib import Path
 import pytest
 from edits import save
 
-from wsgi_reload_hooks.proof import Refused, compile_sources
+from wsgi_reload_hooks.core.refusal import Refusal
+from wsgi_reload_hooks.trial.sources import compile_sources
 
 
-def refused(path: Path, hidden: tuple[str, ...] = ()) -> Refused:
+def refused(path: Path, hidden: tuple[str, ...] = ()) -> Refusal:
     """Import *path* and tell what it raised, without the frames of this file and importlib."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except BaseException as error:
-        return Refused.from_exception(error, [os.path.dirname(__file__), os.path.dirname(importlib.__file__), *hidden])
+        return Refusal.from_exception(error, [os.path.dirname(__file__), os.path.dirname(importlib.__file__), *hidden])
     raise AssertionError("nothing was wrong")
 
 
@@ -58,7 +59,7 @@ def test_library_frames_are_not_the_place(tmp_path: Path) -> None:
     try:
         exec(compile(path.read_text(), str(path), "exec"), {})
     except ValueError as error:
-        why = Refused.from_exception(error, ours=lambda each: each == str(path))
+        why = Refusal.from_exception(error, ours=lambda each: each == str(path))
     assert (why.path, why.line) == (str(path), 2)
     assert any(each.endswith("decoder.py") for each in why.files)
 
@@ -117,7 +118,7 @@ def test_exception_that_causes_itself(tmp_path: Path) -> None:
 def test_nothing_is_left_of_the_server(tmp_path: Path) -> None:
     """Where all frames are the server's there is neither place nor traceback, only the reason."""
     why = refused(save(tmp_path / "app.py", "raise ValueError('no such callable')\n"), hidden=(str(tmp_path),))
-    assert why == Refused("ValueError: no such callable")
+    assert why == Refusal("ValueError: no such callable")
 
 
 def test_hidden_folder_does_not_hide_its_neighbour(tmp_path: Path) -> None:
@@ -137,10 +138,10 @@ def test_long_tracebacks_are_cut(tmp_path: Path) -> None:
 def test_from_a_stack(tmp_path: Path) -> None:
     """Where code was at a moment is told like an error: the deepest file that is ours."""
     stack = [traceback.FrameSummary(name, 7, "f", line="x = 1") for name in ("/ours/a.py", "/ours/b.py", "/lib/c.py")]
-    why = Refused.from_stack("its import did not end", stack, lambda path: path.startswith("/ours/"))
+    why = Refusal.from_stack("its import did not end", stack, lambda path: path.startswith("/ours/"))
     assert (why.path, why.line, why.reason) == ("/ours/b.py", 7, "its import did not end")
     assert why.files == ("/ours/a.py", "/ours/b.py", "/lib/c.py") and '"/lib/c.py", line 7' in why.traceback
-    assert Refused.from_stack("nothing", []) == Refused("nothing")
+    assert Refusal.from_stack("nothing", []) == Refusal("nothing")
 
 
 # -- compile ---------------------------------------------------------------------------------------------------------

@@ -77,5 +77,5 @@ def test_no_warnings_at_import(tmp_path: Path) -> None:
     """All sources compile without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for path in Path(wsgi_reload_hooks.__file__).parent.glob("*.py"):
+        for path in Path(wsgi_reload_hooks.__file__).parent.rglob("*.py"):
             compile(path.read_bytes(), str(path), "exec", dont_inherit=True)

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 import wsgi_reload_hooks
-from wsgi_reload_hooks.callbacks import Error, Event
-from wsgi_reload_hooks.metrics import text
-from wsgi_reload_hooks.record import Record
-from wsgi_reload_hooks.settings import Settings, table
+from wsgi_reload_hooks.core.settings import Settings, table
+from wsgi_reload_hooks.report.callbacks import Error, Event
+from wsgi_reload_hooks.report.history import History
+from wsgi_reload_hooks.report.metrics import text
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-SOURCES = "\n".join(path.read_text() for path in sorted(Path(wsgi_reload_hooks.__file__).parent.glob("*.py")))
+SOURCES = "\n".join(path.read_text() for path in sorted(Path(wsgi_reload_hooks.__file__).parent.rglob("*.py")))
 
 
 def blocks(language: str) -> list[str]:
@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_table_of_settings_is_the_one_in_the_code() -> None:
-    """The settings are listed as `wsgi_reload_hooks.settings.table()` makes them."""
+    """The settings are listed as `wsgi_reload_hooks.core.settings.table()` makes them."""
     found = re.search(r"<!-- settings -->\n\n(.*)\n<!-- /settings -->", README.read_text(), re.DOTALL)
     assert found is not None
     assert found[1] == table()
@@ -62,7 +62,7 @@ def test_the_example_of_a_callback_works() -> None:
     fields = [field.name for kind in (Event, Error) for field in dataclasses.fields(kind)]
     assert [name for name in fields if f"`{name}`" not in section] == []
     assert set(re.findall(r"wsgi_reload_\w+", section)) <= set(
-        re.findall(r"^wsgi_reload_\w+", text(Record()), re.MULTILINE)
+        re.findall(r"^wsgi_reload_\w+", text(History()), re.MULTILINE)
     )
 
 

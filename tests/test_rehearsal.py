@@ -18,11 +18,11 @@ import pytest
 from edits import python, save
 from harness.waiting import wait_until
 
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.proof import Refused
-from wsgi_reload_hooks.rehearsal import FLAG, Outcome, Plan, Rehearsal, Target, rehearse
-from wsgi_reload_hooks.scanner import signature
-from wsgi_reload_hooks.settings import Settings
+from wsgi_reload_hooks.core.refusal import Refusal
+from wsgi_reload_hooks.core.settings import Settings
+from wsgi_reload_hooks.trial.trial import FLAG, Outcome, Plan, Target, Trial, run_trial
+from wsgi_reload_hooks.watching.rules import Files
+from wsgi_reload_hooks.watching.signature import signature
 
 LIMIT = 30.0
 GOOD = "def app(environ, start_response): return []\n"
@@ -46,10 +46,10 @@ def plan(folder: Path, *targets: Target, modules: Mapping[str, Any] | None = Non
 
 def tried(folder: Path, *targets: Target, timeout: float = LIMIT, **more: Any) -> Outcome:
     """What came of a rehearsal in *folder*."""
-    return rehearse(plan(folder, *targets, **more), Files(Settings(), str(folder)), timeout)
+    return run_trial(plan(folder, *targets, **more), Files(Settings(), str(folder)), timeout)
 
 
-def refused(folder: Path, *targets: Target, **more: Any) -> Refused:
+def refused(folder: Path, *targets: Target, **more: Any) -> Refusal:
     """Why the code in *folder* was refused."""
     outcome = tried(folder, *targets, **more)
     assert outcome.refused is not None
@@ -321,7 +321,7 @@ def test_code_that_raises(tmp_path: Path, target: Target, code: str, reason: str
     why = outcome.refused
     assert why is not None and why.reason.startswith(reason)
     assert (why.path, why.line) == (path, line) and path in why.files
-    assert "importlib" not in why.traceback and "stage.py" not in why.traceback
+    assert "importlib" not in why.traceback and "trial_main.py" not in why.traceback
     assert list(outcome.loaded) == [path]
 
 
@@ -340,11 +340,11 @@ def test_missing_callable(tmp_path: Path) -> None:
     """A callable that is missing, or is none, is told with the file that should have it."""
     path = str(save(tmp_path / "app.py", "app = 5\n"))
     for target in (MODULE, FILE):
-        assert refused(tmp_path, target) == Refused(
+        assert refused(tmp_path, target) == Refusal(
             "'app' in app.py is no callable: its type is int", path, None, "", (path,)
         )
         wrong = dataclasses.replace(target, attribute="application")
-        assert refused(tmp_path, wrong) == Refused("app.py has no callable 'application'", path, None, "", (path,))
+        assert refused(tmp_path, wrong) == Refusal("app.py has no callable 'application'", path, None, "", (path,))
 
 
 def test_missing_module_and_missing_file(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_death_without_a_word(tmp_path: Path, code: str, reason: str) -> None:
     # Python itself says where it crashed.
     assert (why.path, why.line) == (path, 3 if "SIGSEGV" in reason else None)
     assert set(why.files) == {path, str(tmp_path / "app.py")}
-    assert "last words" in why.traceback and "stage.py" not in why.traceback
+    assert "last words" in why.traceback and "trial_main.py" not in why.traceback
 
 
 def test_settings_that_cannot_be_used(tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ def test_settings_that_cannot_be_used(tmp_path: Path) -> None:
     save(tmp_path / "pyproject.toml", "[tool.wsgi_reload_hooks]\nnosuch = 1\n")
     assert "pyproject.toml" in refused(tmp_path).reason
     gone = dataclasses.replace(plan(tmp_path), folder=str(tmp_path / "gone"))
-    why = rehearse(gone, Files(Settings(), str(tmp_path)), LIMIT).refused
+    why = run_trial(gone, Files(Settings(), str(tmp_path)), LIMIT).refused
     assert why is not None and "No such file or directory" in why.reason
 
 
@@ -403,7 +403,7 @@ def test_timeout_tells_where(tmp_path: Path, code: str, line: int) -> None:
     why = begun(tmp_path, 1.0).refused
     assert why is not None
     assert (why.reason, why.path, why.line) == ("it did not load within 1 s", path, line)
-    assert "stage.py" not in why.traceback
+    assert "trial_main.py" not in why.traceback
 
 
 def test_timeout_in_c(tmp_path: Path) -> None:
@@ -433,11 +433,11 @@ def test_withdrawn(tmp_path: Path) -> None:
     """A rehearsal that is withdrawn is gone with all that it started, leaves no file open, and tells nothing."""
     save(tmp_path / "app.py", HANG + "while True: pass\n")
     before = len(os.listdir("/dev/fd"))
-    rehearsal = Rehearsal(plan(tmp_path), Files(Settings(), str(tmp_path)), LIMIT)
+    rehearsal = Trial(plan(tmp_path), Files(Settings(), str(tmp_path)), LIMIT)
     pids = number_in(tmp_path / "helper"), number_in(tmp_path / "pid")
     assert rehearsal.poll() is None
-    rehearsal.withdraw()
-    rehearsal.withdraw()
+    rehearsal.cancel()
+    rehearsal.cancel()
     assert rehearsal.poll() is None
     with pytest.raises(ChildProcessError):
         os.waitpid(pids[1], 0)
@@ -446,8 +446,8 @@ def test_withdrawn(tmp_path: Path) -> None:
 
 
 ALONE = """
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.rehearsal import Plan, Rehearsal, Target, rehearse
+from wsgi_reload_hooks.watching.rules import Files
+from wsgi_reload_hooks.trial.trial import Plan, Trial, Target, run_trial
 plan = Plan((sys.executable,), (".", *sys.path), os.getcwd(), os.getcwd(), (Target("module", "app", "app"),), os.environ, {}, ())
 files = Files(Settings(), os.getcwd())
 """
@@ -476,7 +476,7 @@ def test_no_orphans(tmp_path: Path, code: str) -> None:
 def test_children_that_somebody_else_reaps(tmp_path: Path) -> None:
     """A verdict is heard also where the kernel reaps all children of this process."""
     save(tmp_path / "app.py", GOOD)
-    code = "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nprint(rehearse(plan, files, 30).refused)"
+    code = "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nprint(run_trial(plan, files, 30).refused)"
     assert python(ALONE + code, tmp_path) == "None"
     save(tmp_path / "app.py", "import os\nos._exit(5)\n")
     code = code.replace(".refused", ".refused.reason")
@@ -490,10 +490,10 @@ def test_in_a_thread_of_a_patched_process(tmp_path: Path) -> None:
     code = """
     from gevent import monkey
     monkey.patch_all()
-    from wsgi_reload_hooks.native import Native
+    from wsgi_reload_hooks.process.native import Native
     native = Native()
     said = []
-    native.start_thread(lambda: said.append(rehearse(plan, files, 30)), ())
+    native.start_thread(lambda: said.append(run_trial(plan, files, 30)), ())
     while not said:
         native.sleep(0.01)
     print(said[0].refused)
@@ -520,7 +520,7 @@ def test_interpreter_that_is_not_there(tmp_path: Path) -> None:
     """Where it cannot be begun there is an OSError, and no file stays open."""
     before = len(os.listdir("/dev/fd"))
     with pytest.raises(FileNotFoundError):
-        Rehearsal(
+        Trial(
             dataclasses.replace(plan(tmp_path), command=(str(tmp_path / "python"),)),
             Files(Settings(), str(tmp_path)),
             1,

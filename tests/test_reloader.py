@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from wsgi_reload_hooks.proof import Refused
-from wsgi_reload_hooks.reloader import Reloader, State
-from wsgi_reload_hooks.scanner import MISSING, UNKNOWN, Digest, Digests, Signature
+from wsgi_reload_hooks.core.refusal import Refusal
+from wsgi_reload_hooks.reload.reloader import Reloader, State
+from wsgi_reload_hooks.watching.signature import MISSING, UNKNOWN, Digest, Digests, Signature
 
-BROKEN = Refused("NameError: x", "a.py", 1)
-OTHER = Refused("NameError: y", "a.py", 1)
+BROKEN = Refusal("NameError: x", "a.py", 1)
+OTHER = Refusal("NameError: y", "a.py", 1)
 
 
 class Disk(Digests):
@@ -63,7 +63,7 @@ class Case:
         self.reloader.proven()
         self.reloader.switched()
 
-    def bad(self, *loaded: str, why: Refused = BROKEN) -> bool:
+    def bad(self, *loaded: str, why: Refusal = BROKEN) -> bool:
         """An attempt that is refused; whether that is news."""
         self.begin(*loaded)
         return self.reloader.refused(why)

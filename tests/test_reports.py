@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from wsgi_reload_hooks.reports import Message, Reports, Sender
+from wsgi_reload_hooks.process.pipe import Message, Reports, Sender
 
 BIG = "x" * 50_000
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from wsgi_reload_hooks import roll
-from wsgi_reload_hooks.bell import Bell
-from wsgi_reload_hooks.ledger import Ledger, Note
-from wsgi_reload_hooks.roll import Exchange
-from wsgi_reload_hooks.station import bell_name
-from wsgi_reload_hooks.uwsgi_server import Server, Slot
+from wsgi_reload_hooks.uwsgi import rolling
+from wsgi_reload_hooks.uwsgi.exit_request import Bell
+from wsgi_reload_hooks.uwsgi.rolling import RollingRestart
+from wsgi_reload_hooks.uwsgi.server import Server, Slot
+from wsgi_reload_hooks.uwsgi.shared_state import Note, SharedState
+from wsgi_reload_hooks.uwsgi.worker import bell_name
 
 SIGNAL = 254
 OLD, NEW = "00", "11"
@@ -63,7 +63,7 @@ class Simulated(Server):
         self.crew = [Worker(number, FIRST_PID + number, OLD) for number in range(1, count + 1)]
         self._next = FIRST_PID + 100
         self.mine = 0
-        self.ledger = Ledger(os.getppid())
+        self.ledger = SharedState(os.getppid())
         if myself:
             self.mine = self.crew[myself - 1].pid = os.getpid()
 
@@ -145,14 +145,14 @@ def simulation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Simulate
     runtime = tmp_path / "run"
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    monkeypatch.setattr(roll, "is_ready", lambda slot: servers[0].find(slot.pid).ready)
-    monkeypatch.setattr(roll, "has_ended", lambda pid: servers[0].find(pid).ended)
+    monkeypatch.setattr(rolling, "is_ready", lambda slot: servers[0].find(slot.pid).ready)
+    monkeypatch.setattr(rolling, "has_ended", lambda pid: servers[0].find(pid).ended)
 
     def kill(pid: int, sig: signal.Signals) -> None:
         servers[0].kill(pid, sig)
 
-    monkeypatch.setattr(roll, "os", Shadow(os, kill=kill))
-    monkeypatch.setattr(roll, "time", Shadow(time, monotonic=lambda: servers[0].now, time=lambda: servers[0].now))
+    monkeypatch.setattr(rolling, "os", Shadow(os, kill=kill))
+    monkeypatch.setattr(rolling, "time", Shadow(time, monotonic=lambda: servers[0].now, time=lambda: servers[0].now))
     return servers
 
 
@@ -160,7 +160,7 @@ def verdict_of(server: Simulated) -> Note:
     return {"began": server.now, "asked": server.now, "files": {PATH: [None, NEW]}, "changed": [PATH], "done": False}
 
 
-def run(server: Simulated, verdict: Note, exchange: Exchange, seconds: float = 60.0) -> bool:
+def run(server: Simulated, verdict: Note, exchange: RollingRestart, seconds: float = 60.0) -> bool:
     """Step until it is over; whether it ever was. A leader that ended itself is followed by another one."""
     end = server.now + seconds
     lost: int | None = server.mine
@@ -169,13 +169,13 @@ def run(server: Simulated, verdict: Note, exchange: Exchange, seconds: float = 6
             return True
         server.pass_time()
         if lost and not any(each.pid == lost for each in server.crew):
-            lost, exchange = None, Exchange(server, server.ledger, SIGNAL)
+            lost, exchange = None, RollingRestart(server, server.ledger, SIGNAL)
     return False
 
 
-def start(simulation: list[Simulated], server: Simulated) -> tuple[Exchange, Note]:
+def start(simulation: list[Simulated], server: Simulated) -> tuple[RollingRestart, Note]:
     simulation.append(server)
-    return Exchange(server, server.ledger, SIGNAL), verdict_of(server)
+    return RollingRestart(server, server.ledger, SIGNAL), verdict_of(server)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 8])
@@ -314,7 +314,7 @@ def test_the_master_is_not_choked(count: int, import_seconds: float, simulation:
         for each in server.crew:
             each.digest = OLD
         server.now += STEP
-        assert run(server, verdict_of(server), Exchange(server, server.ledger, SIGNAL))
+        assert run(server, verdict_of(server), RollingRestart(server, server.ledger, SIGNAL))
     assert len(server.respawns) == 4 * count
     row = 0
     for before, after in zip([0.0, *server.respawns], server.respawns, strict=False):

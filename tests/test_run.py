@@ -733,9 +733,9 @@ def test_switched_off(tmp_path: Path) -> None:
 
 
 def test_without_rehearsal(tmp_path: Path) -> None:
-    """With rehearse off nothing is imported beside the program: what compiles is started."""
+    """With the setting `trial` off nothing is imported beside the program: what compiles is started."""
     part = guarded(tmp_path)
-    with Script(tmp_path, "app.py", environment={"WSGI_RELOAD_REHEARSE": "0"}) as script:
+    with Script(tmp_path, "app.py", environment={"WSGI_RELOAD_TRIAL": "0"}) as script:
         script.said(WATCHING)
         save(part, "1 / 0\n")
         assert script.said(ENDED) == "exit code 1"

@@ -45,7 +45,7 @@ if __name__ == "__main__":
 PART = """\
 import os, time
 VERSION = {version!r}
-while "WSGI_REHEARSAL" in os.environ and not os.path.exists("go"):
+while "WSGI_TRIAL" in os.environ and not os.path.exists("go"):
     time.sleep(0.01)
 time.sleep({seconds})
 """
@@ -119,7 +119,7 @@ def test_the_private_folder_is_there_only_while_signals_are_caught() -> None:
     """Else a signal in the first moment, or in the last, would leave it behind."""
     code = """
         import signal, sys
-        from wsgi_reload_hooks import cli, control, private
+        from wsgi_reload_hooks.cli import main as cli; from wsgi_reload_hooks.control import channel as control, runtime_dir as private
         caught = []
         def note(name):
             real = getattr(control, name)
@@ -184,7 +184,7 @@ def test_killed_between_fork_and_exec(tmp_path: Path, mark: str, when: str) -> N
     """A supervisor that is killed while it starts a program leaves no half of one behind."""
     code = f"""
         import os, signal
-        from wsgi_reload_hooks import guard
+        from wsgi_reload_hooks.script import guard
         if {when == "before it is told of"}:
             guard.Guard._tell = lambda self: os.kill(os.getpid(), signal.SIGKILL)
         guard.Guard().start(["/bin/sleep", "600"], dict(os.environ), meet=lambda pid: os.kill(os.getpid(), signal.SIGKILL))

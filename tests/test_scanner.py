@@ -14,16 +14,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from wsgi_reload_hooks.scanner import (
-    MISSING,
-    UNKNOWN,
-    Digests,
-    Folder,
-    Scanner,
-    Signature,
-    known_signature,
-    signature,
-)
+from wsgi_reload_hooks.watching.scanner import Folder, Scanner
+from wsgi_reload_hooks.watching.signature import MISSING, UNKNOWN, Digests, Signature, known_signature, signature
 
 
 def watched(*paths: Path) -> Scanner:
@@ -355,7 +347,7 @@ def test_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.
     path = date(save(tmp_path / "a", "one"))
     seen = signature(str(path))
     answers = iter([seen, Signature(1, 2, 3)])
-    monkeypatch.setattr("wsgi_reload_hooks.scanner.signature", lambda path: next(answers))
+    monkeypatch.setattr("wsgi_reload_hooks.watching.scanner.signature", lambda path: next(answers))
     assert Digests().now(str(path)) == UNKNOWN
 
 

@@ -13,7 +13,7 @@ from harness import GUNICORN, Project, Serve, patterns, processes, wait_until
 from harness.steering import commanded, status
 from harness.waiting import LIMIT
 
-from wsgi_reload_hooks.sockets import bind
+from wsgi_reload_hooks.process.sockets import bind
 
 pytestmark = pytest.mark.skipif(not GUNICORN, reason="gunicorn is not installed")
 WAITS = (Path(__file__).parent / "apps" / "waits.py").read_text()

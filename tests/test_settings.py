@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from wsgi_reload_hooks import Settings, SettingsError
-from wsgi_reload_hooks.settings import FIELDS, project_root, table
+from wsgi_reload_hooks.core.settings import FIELDS, project_root, table
 
 reads_toml = pytest.mark.skipif(
     all(importlib.util.find_spec(name) is None for name in ("tomllib", "tomli")),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wsgi_reload_hooks.sockets import AddressError, bind, inherited, remove
+from wsgi_reload_hooks.process.sockets import AddressError, bind, inherited, remove
 
 
 @pytest.fixture

@@ -8,26 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.journal import Journal
-from wsgi_reload_hooks.ledger import Ledger
-from wsgi_reload_hooks.proof import Refused
-from wsgi_reload_hooks.scanner import MISSING
-from wsgi_reload_hooks.settings import Settings
-from wsgi_reload_hooks.station import VERDICT, Station, worker_note, written
+from wsgi_reload_hooks.core.log import ReloadLog
+from wsgi_reload_hooks.core.refusal import Refusal
+from wsgi_reload_hooks.core.settings import Settings
+from wsgi_reload_hooks.uwsgi.shared_state import SharedState
+from wsgi_reload_hooks.uwsgi.worker import VERDICT, Worker, worker_note, written
+from wsgi_reload_hooks.watching.rules import Files
+from wsgi_reload_hooks.watching.signature import MISSING
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedState:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     tmp_path.chmod(0o700)
-    return Ledger(os.getpid())
+    return SharedState(os.getpid())
 
 
 @pytest.fixture
-def station(ledger: Ledger) -> Station:
+def station(ledger: SharedState) -> Worker:
     files = Files(Settings())
-    return Station(2, files, ledger, (), Journal(logging.getLogger(), files))
+    return Worker(2, files, ledger, (), ReloadLog(logging.getLogger(), files.root))
 
 
 def verdict(path: Path) -> dict[str, object]:
@@ -35,7 +35,7 @@ def verdict(path: Path) -> dict[str, object]:
     return {"began": 1.0, "files": written({str(path): (None, MISSING)}), "changed": [], "done": True}
 
 
-def test_a_held_worker_is_held_whatever_else_it_tells(station: Station, ledger: Ledger, tmp_path: Path) -> None:
+def test_a_held_worker_is_held_whatever_else_it_tells(station: Worker, ledger: SharedState, tmp_path: Path) -> None:
     """The thread that watches writes down what is new while the main thread waits: still held, then no longer."""
     changed = tmp_path / "app.py"
     changed.write_text("")
@@ -55,15 +55,15 @@ def test_a_held_worker_is_held_whatever_else_it_tells(station: Station, ledger: 
     assert note(ledger)["held"] is False
 
 
-def test_a_worker_in_trouble_is_held_until_it_is_another_one(station: Station, ledger: Ledger) -> None:
+def test_a_worker_in_trouble_is_held_until_it_is_another_one(station: Worker, ledger: SharedState) -> None:
     """What it loads while it ends does not make it one to count on."""
-    station.in_trouble(Refused("no"))
+    station.in_trouble(Refusal("no"))
     station.arrived()
     station.tell()
     assert note(ledger)["held"] is True
 
 
-def note(ledger: Ledger) -> dict[str, object]:
+def note(ledger: SharedState) -> dict[str, object]:
     found = ledger.read(worker_note(2))
     assert found is not None
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wsgi_reload_hooks import systemd
+from wsgi_reload_hooks.report import systemd
 
 
 @pytest.fixture(params=["path", "abstract"])

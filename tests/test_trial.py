@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from edits import save
 
-from wsgi_reload_hooks.rehearsal import Plan, Target
-from wsgi_reload_hooks.trial import Trials
+from wsgi_reload_hooks.script.candidates import Candidates
+from wsgi_reload_hooks.trial.trial import Plan, Target
 
 PYTHON = "/usr/bin/python3"
 VERSION = (3, 12)
 ASKS = "def main(): pass\nif __name__ == '__main__':\n    main()\n"
 
 
-def trials(folder: Path, script: str | None = "app.py", *named: Target, runs: str | None = None) -> Trials:
+def trials(folder: Path, script: str | None = "app.py", *named: Target, runs: str | None = None) -> Candidates:
     """Of a program in *folder*, which has said hello."""
     path = None if script is None else str(folder / script)
-    found = Trials(named, path, ("app.py", "-v"), str(folder), str(folder), {"A": "b"})
+    found = Candidates(named, path, ("app.py", "-v"), str(folder), str(folder), {"A": "b"})
     found.hello(PYTHON, ["/lib"], runs or path or "", VERSION)
     return found
 
@@ -30,7 +30,7 @@ def targets(plan: Plan | None) -> list[str]:
 
 def test_nothing_is_known_at_first(tmp_path: Path) -> None:
     """Before anything was tried, nothing tells good code from bad."""
-    found = Trials((), str(tmp_path / "app.py"), ("app.py",), str(tmp_path), str(tmp_path), {})
+    found = Candidates((), str(tmp_path / "app.py"), ("app.py",), str(tmp_path), str(tmp_path), {})
     assert found.plan() is None and found.next() is None
 
 
@@ -87,7 +87,7 @@ def test_names_of_modules(tmp_path: Path) -> None:
 
 def test_the_longest_entry_of_the_search_path(tmp_path: Path) -> None:
     """Of two folders that hold a file, the inner one names it."""
-    found = Trials((), None, ("",), str(tmp_path), str(tmp_path), {})
+    found = Candidates((), None, ("",), str(tmp_path), str(tmp_path), {})
     found.hello(PYTHON, [str(tmp_path / "src")], "", VERSION)
     found.runs([str(tmp_path / "src" / "x.py")])
     assert targets(found.next()) == ["x"]
@@ -179,7 +179,7 @@ def test_what_the_user_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("executable", ["", "python"])
 def test_an_interpreter_that_is_unknown(tmp_path: Path, executable: str) -> None:
     """Where the interpreter is not known, nothing can be tried."""
-    found = Trials((Target("module", "shop"),), None, ("",), str(tmp_path), str(tmp_path), {})
+    found = Candidates((Target("module", "shop"),), None, ("",), str(tmp_path), str(tmp_path), {})
     assert found.plan() is None
     found.hello(executable, [], "", VERSION)
     assert found.plan() is None

@@ -139,7 +139,7 @@ def test_a_new_module_repairs_a_failed_import(project: Project) -> None:
 def test_broken_between_the_proof_and_the_load(project: Project) -> None:
     """What is proven is no longer what is on disk when a worker loads it: its siblings serve until the repair."""
     # Good where it is tried, broken in a worker.
-    top = "if 'WSGI_REHEARSAL' not in os.environ:\n    raise RuntimeError('not here')"
+    top = "if 'WSGI_TRIAL' not in os.environ:\n    raise RuntimeError('not here')"
     with Uwsgi(project, workers=4) as server:
         server.wait_log(patterns.WATCHING)
         good = project.version
@@ -156,7 +156,7 @@ def test_broken_between_the_proof_and_the_load(project: Project) -> None:
 
 def test_what_was_in_the_way_once_holds_nothing_up(project: Project) -> None:
     """New code does not load in the first worker, though it is good: the roll goes on by itself, and is told."""
-    top = "if 'WSGI_REHEARSAL' not in os.environ and os.path.exists('once'):\n    os.unlink('once')\n    raise OSError('busy')"
+    top = "if 'WSGI_TRIAL' not in os.environ and os.path.exists('once'):\n    os.unlink('once')\n    raise OSError('busy')"
     with Uwsgi(project, workers=3) as server:
         server.wait_log(patterns.WATCHING)
         (project.root / "once").write_text("")

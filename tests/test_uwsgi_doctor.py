@@ -11,9 +11,9 @@ from unittest import mock
 import pytest
 from harness import HAVE_UWSGI, IS_PYUWSGI, Project, Uwsgi, patterns, wait_until
 
-from wsgi_reload_hooks import doctor as command
-from wsgi_reload_hooks.cli import main
-from wsgi_reload_hooks.control import remotes
+from wsgi_reload_hooks.cli import doctor as command
+from wsgi_reload_hooks.cli.main import main
+from wsgi_reload_hooks.control.channel import remotes
 
 pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from edits import PACKAGE_ROOT, save
 
-from wsgi_reload_hooks.rehearsal import Target
-from wsgi_reload_hooks.targets import NoInterpreter, interpreter, pythonized, targets
+from wsgi_reload_hooks.trial.trial import Target
+from wsgi_reload_hooks.uwsgi.targets import NoInterpreter, interpreter, pythonized, targets
 
 # The one of this environment, and no other.
 UWSGI = shutil.which("uwsgi", path=os.path.dirname(sys.executable))
@@ -168,18 +168,18 @@ def test_no_interpreter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 HOOK = """
 import json, os, sys, uwsgi
 sys.path.append(PACKAGE)
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.rehearsal import Plan, rehearse
-from wsgi_reload_hooks.settings import Settings
-from wsgi_reload_hooks.targets import interpreter, targets
+from wsgi_reload_hooks.watching.rules import Files
+from wsgi_reload_hooks.trial.trial import Plan, run_trial
+from wsgi_reload_hooks.core.settings import Settings
+from wsgi_reload_hooks.uwsgi.targets import interpreter, targets
 sys.path.remove(PACKAGE)
-import wsgi_reload_hooks.targets
-every = wsgi_reload_hooks.targets._candidates
-wsgi_reload_hooks.targets._candidates = lambda: (each for each in every() if each[-1].endswith(ONLY))
+import wsgi_reload_hooks.uwsgi.targets
+every = wsgi_reload_hooks.uwsgi.targets._candidates
+wsgi_reload_hooks.uwsgi.targets._candidates = lambda: (each for each in every() if each[-1].endswith(ONLY))
 found, complaints = targets(uwsgi.opt)
 command = interpreter()
 plan = Plan(command, tuple(sys.path), os.getcwd(), os.getcwd(), found, os.environ, {"uwsgi": {}}, tuple(sys.argv))
-outcome = rehearse(plan, Files(Settings(), os.getcwd()), 30)
+outcome = run_trial(plan, Files(Settings(), os.getcwd()), 30)
 note = {"complaints": complaints, "command": command, "refused": outcome.refused and vars(outcome.refused), "prefix": sys.prefix}
 with open("note.json", "w") as file:
     json.dump(note, file)
@@ -187,7 +187,7 @@ with open("note.json", "w") as file:
 # What has loaded it writes down as what: the rehearsal and the live process must agree.
 APP = """
 import os
-with open("rehearsed" if "WSGI_REHEARSAL" in os.environ else "live", "a") as file:
+with open("rehearsed" if "WSGI_TRIAL" in os.environ else "live", "a") as file:
     print(__name__, __file__, file=file)
 def application(environ, start_response): return []
 def create(): return application

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from wsgi_reload_hooks.settings import Settings
-from wsgi_reload_hooks.warmup import Failed, warm_up, warm_up_asgi
+from wsgi_reload_hooks.core.settings import Settings
+from wsgi_reload_hooks.trial.warmup import Failed, warm_up, warm_up_asgi
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]

@@ -16,10 +16,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from wsgi_reload_hooks import Settings, SettingsError, watch
-from wsgi_reload_hooks.engines import Engine, StatEngine
-from wsgi_reload_hooks.files import Files
-from wsgi_reload_hooks.scanner import Scanner
-from wsgi_reload_hooks.watcher import Debouncer, Looks, settled
+from wsgi_reload_hooks.watching.debounce import Debouncer, ScanRequests, settled
+from wsgi_reload_hooks.watching.engines import Engine, StatEngine
+from wsgi_reload_hooks.watching.rules import Files
+from wsgi_reload_hooks.watching.scanner import Scanner
 
 FAST = Settings(engine="stat", interval=0.01, step=0.001, debounce=0.002)
 
@@ -297,7 +297,7 @@ def test_globs_are_expanded_once_a_second(tmp_path: Path) -> None:
 
 def test_a_look_that_is_ordered_too_late() -> None:
     """One that is ordered while a tick begins counts as done with the next one: this one may have begun without it."""
-    looks = Looks()
+    looks = ScanRequests()
     driven = mock.Mock(spec=Engine, unsure=False)
     driven.urge.side_effect = looks.order
     assert looks.order() == 1

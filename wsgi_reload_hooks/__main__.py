@@ -10,7 +10,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # Else it is ignored: somebody who started this in the background wants it so.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from .cli import main
+from .cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

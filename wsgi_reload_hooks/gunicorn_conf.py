@@ -12,11 +12,11 @@ from types import FrameType
 from typing import Any
 
 try:
-    from wsgi_reload_hooks import attach
+    from wsgi_reload_hooks.gunicorn import attach
 except ImportError:
     # Run as a file of a checkout that is not installed.
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    from wsgi_reload_hooks import attach
+    from wsgi_reload_hooks.gunicorn import attach
 
 # What a star import would put in the place of the user's own hooks: nothing, gunicorn's application is told instead.
 __all__: list[str] = []

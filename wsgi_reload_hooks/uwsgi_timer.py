@@ -18,4 +18,4 @@ if uwsgi.worker_id() and uwsgi.masterpid():
     for _each in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM):
         _signal.signal(_each, _signal.SIG_DFL)
 
-importlib.import_module("wsgi_reload_hooks.uwsgi_attach").start()
+importlib.import_module("wsgi_reload_hooks.uwsgi.attach").start()

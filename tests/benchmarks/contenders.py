@@ -23,12 +23,14 @@ TESTS = Path(__file__).resolve().parent.parent
 # Last: where the package is installed, that is what is measured.
 sys.path.append(str(TESTS.parent))
 
-from wsgi_reload_hooks import scanner  # noqa: E402
-from wsgi_reload_hooks.classic import CodeChanged  # noqa: E402
-from wsgi_reload_hooks.files import loaded_files, under  # noqa: E402
-from wsgi_reload_hooks.scanner import Scanner, known_signature  # noqa: E402
-from wsgi_reload_hooks.settings import FIELDS, Settings  # noqa: E402
-from wsgi_reload_hooks.watcher import watch  # noqa: E402
+from wsgi_reload_hooks.api.code_changed import CodeChanged  # noqa: E402
+from wsgi_reload_hooks.api.watch import watch  # noqa: E402
+from wsgi_reload_hooks.core.settings import FIELDS, Settings  # noqa: E402
+from wsgi_reload_hooks.core.text import under  # noqa: E402
+from wsgi_reload_hooks.watching import scanner  # noqa: E402
+from wsgi_reload_hooks.watching.modules import loaded_files  # noqa: E402
+from wsgi_reload_hooks.watching.scanner import Scanner  # noqa: E402
+from wsgi_reload_hooks.watching.signature import known_signature  # noqa: E402
 
 DJANGO = "bench_site"
 BARE = "bare loop"

@@ -39,7 +39,7 @@ from benchmarks.contenders import BARE, BARE_ALL, DJANGO, LATENCIES, STARTS, TIC
 from harness import CONFIGURATION, processes, wait_until  # noqa: E402
 from harness.base import NOT_INHERITED  # noqa: E402
 
-from wsgi_reload_hooks.settings import FIELDS  # noqa: E402
+from wsgi_reload_hooks.core.settings import FIELDS  # noqa: E402
 
 LIMIT = 120.0
 PARTS = ("tick", "latency", "idle", "branch", "start")

@@ -22,7 +22,7 @@ from typing import TypeVar
 from unittest import mock
 
 import wsgi_reload_hooks
-from wsgi_reload_hooks import private
+from wsgi_reload_hooks.control import runtime_dir
 
 from . import patterns, processes
 from .project import Project
@@ -353,6 +353,6 @@ class Server:
         if self._process is not None and self._process.poll() == -signal.SIGKILL:
             # It had no time for its private folder: whoever looks for servers removes that.
             with mock.patch.dict(os.environ, XDG_RUNTIME_DIR=str(self.runtime)):
-                assert not [home for home in private.homes() if home.path.startswith(str(self.runtime))]
+                assert not [home for home in runtime_dir.homes() if home.path.startswith(str(self.runtime))]
         assert sorted(self.temporary.rglob("*")) == []
         assert sorted(self.runtime.rglob("*")) == []

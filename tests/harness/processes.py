@@ -54,12 +54,12 @@ def offspring(pid: int) -> set[int]:
 
 def is_helper(pid: int) -> bool:
     """Whether it is what listens for events, a zygote, or what tells of an event: no worker."""
-    return is_listener(pid) or is_zygote(pid) or b"/announce.py\0" in command_line(pid)
+    return is_listener(pid) or is_zygote(pid) or b"/callback_main.py\0" in command_line(pid)
 
 
 def is_listener(pid: int) -> bool:
     """Whether it is what listens for events: no worker."""
-    return b"/ear.py\0" in command_line(pid)
+    return b"/listener_main.py\0" in command_line(pid)
 
 
 def command_line(pid: int) -> bytes:

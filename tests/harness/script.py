@@ -89,7 +89,7 @@ class Script(Server):
 
     def stages(self) -> list[int]:
         """The interpreters in which something is being imported beside the program."""
-        return [pid for pid in self.processes() if b"/stage.py\0" in processes.command_line(pid)]
+        return [pid for pid in self.processes() if b"/trial_main.py\0" in processes.command_line(pid)]
 
     def supervisor(self) -> int:
         """The process that supervises."""

@@ -24,7 +24,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 _WITHOUT = """
 import sys
 sys.modules.update(dict.fromkeys(sys.argv.pop(1).split(",")))
-from wsgi_reload_hooks.cli import main
+from wsgi_reload_hooks.cli.main import main
 sys.exit(main())
 """
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from wsgi_reload_hooks import reach
+from wsgi_reload_hooks.control import client
 
 from .base import Server
 from .waiting import LIMIT
@@ -45,10 +45,10 @@ def status(server: Server) -> dict[str, Any]:
 
 
 @contextmanager
-def near(server: Server) -> Iterator[reach.Server]:
+def near(server: Server) -> Iterator[client.Server]:
     """It, as a command sees it that is asked again and again."""
     with mock.patch.dict(os.environ, XDG_RUNTIME_DIR=str(server.runtime)):
-        (seen,) = reach.running([server.pid])
+        (seen,) = client.running([server.pid])
         yield seen
 
 
@@ -58,7 +58,7 @@ def let_it_hear(server: Server, *others: int) -> None:
     *others*: pids of masters in the same place.
     """
     with mock.patch.dict(os.environ, XDG_RUNTIME_DIR=str(server.runtime)):
-        reach.running([server.pid, *others])
+        client.running([server.pid, *others])
 
 
 def right_answers(server: Server, saves: int) -> None:
@@ -75,7 +75,7 @@ def right_answers(server: Server, saves: int) -> None:
             assert seen.status["reloads"] == number + 1, seen.status
             project.save("app.py", f"undefined_{number}\n")
             assert seen.wait(time.monotonic() + LIMIT), (number, seen.status)
-            assert seen.verdict(True) == reach.REFUSED, (number, seen.status)
+            assert seen.verdict(True) == client.REFUSED, (number, seen.status)
             why = seen.status["last_refusal"]
             assert f"undefined_{number}" in why["reason"] and why["line"] == 1, why
             assert server.version() == project.version

@@ -1,0 +1,1 @@
+"""Level 7: the public functions `code_changed()` and `watch()`."""

@@ -1,0 +1,1 @@
+"""Level 9: the command line."""

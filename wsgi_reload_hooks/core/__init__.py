@@ -1,0 +1,1 @@
+"""Level 0: settings, log lines, refusals, errors, text. Imports nothing of the other folders."""

@@ -1,0 +1,150 @@
+"""Files that no process loads as code, but that workers remember: translations and templates of Django.
+
+This is the part of whoever watches: it learns from the workers which folders matter, and when something in them has
+changed it raises a `Generation`. That Django resets both without a restart is an idea of its own development server.
+"""
+
+from __future__ import annotations
+
+import gettext
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.log import ReloadLog
+from ..core.refusal import Refusal
+from ..core.text import under
+from ..process.counters import KINDS, TRANSLATIONS, Generation
+from ..watching.rules import ASSETS_AT_MOST, Files
+from ..watching.scanner import Scanner
+from ..watching.signature import MISSING, UNKNOWN, Digest, Digests, known_signature
+
+_REFUSED = "translations refused, the previous ones stay"
+# A file that is larger is not read to be checked.
+_READ_AT_MOST = 16 * 1024 * 1024
+_MAGIC = (b"\xde\x12\x04\x95", b"\x95\x04\x12\xde")
+# The clocks of file systems tick that coarsely.
+_COARSE = 0.02
+
+
+class Assets:
+    """What workers may remember of these files, as of the last time they were told to forget.
+
+    For one thread: the one that decides.
+    """
+
+    def __init__(self, files: Files, scanner: Scanner, journal: ReloadLog, generation: Generation) -> None:
+        self._files = files
+        self._scanner = scanner
+        self._journal = journal
+        self._generation = generation
+        self._digests = Digests()
+        self._served: dict[str, Digest] = {}
+        self._pending: set[str] = set()
+        self._told: tuple[str | None, str] | None = None
+        self._told_many = False
+
+    def heard(self, folders: Mapping[str, Any], since: float) -> None:
+        """A worker that began at *since* (seconds since the epoch) remembers files of these *folders*, by kind."""
+        new = [
+            folder
+            for kind in KINDS
+            for folder in self._files.add_assets(kind, [each for each in folders.get(kind, ()) if os.path.isabs(each)])
+        ]
+        if new:
+            # Also a folder without a file is something to listen to.
+            self._scanner.generation += 1
+        young: dict[str, set[str]] = {kind: set() for kind in KINDS}
+        paths = self._files.assets()
+        for path in paths:
+            if path not in self._served and not any(under(path, folder) for folder in new):
+                # Just born: that is about to be told, and concerns all workers.
+                continue
+            found = known_signature(path)
+            content = self._digests.at(path, found)
+            self._scanner.watch(path, found)
+            # One that differs is about to be told.
+            if self._served.setdefault(path, content) == content and _is_younger(path, since):
+                young[self._files.asset_kind(path) or TRANSLATIONS].add(path)
+        if len(paths) >= ASSETS_AT_MOST and not self._told_many:
+            self._told_many = True
+            self._journal.warning(
+                "more than %d translations and templates, the rest is not watched: see the setting exclude",
+                ASSETS_AT_MOST,
+            )
+        for kind in KINDS:
+            # Changed since then, but nobody knows whether before or after the worker has read it.
+            self._reset(kind, young[kind], told=False)
+
+    def changed(self, paths: set[str], reloading: set[str]) -> set[str]:
+        """Deal with those of *paths* that are assets; the others. Those of *reloading* cause a reload instead."""
+        found: dict[str, set[str]] = {}
+        for path in paths - reloading:
+            kind = self._files.asset_kind(path)
+            if kind is not None and not os.path.isdir(path):
+                found.setdefault(kind, set()).add(path)
+        for kind in KINDS:
+            contents = {path: self._digests.now(path) for path in found.get(kind, ())}
+            news = {path for path, content in contents.items() if content != self._served.get(path, MISSING)}
+            restored = self._pending & (contents.keys() - news)
+            self._pending -= restored
+            if restored and not news and not self._pending:
+                self._told = None
+                self._journal.info("%s: as it is in service again, nothing to reset", self._journal.names(restored))
+            self._reset(kind, news | (self._pending if restored else set()), told=True)
+        return paths.difference(*found.values())
+
+    def _reset(self, kind: str, news: set[str], *, told: bool) -> None:
+        """Have all workers forget this *kind*. Translations only where all that have changed can be used."""
+        if not news:
+            return
+        if kind == TRANSLATIONS:
+            self._pending |= news
+            why = next((why for why in map(_refusal, sorted(self._pending)) if why is not None), None)
+            if why is not None:
+                self._refuse(why)
+                return
+            news, self._pending, self._told = self._pending, set(), None
+        self._generation.advance(kind)
+        self._served.update({path: self._digests.now(path) for path in news})
+        if told:
+            self._journal.info("%s reset: %s", kind, self._journal.names(news))
+
+    def _refuse(self, why: Refusal) -> None:
+        for path in self._pending:
+            if path not in self._served:
+                # Born broken: its repair is news whatever it says.
+                self._served[path] = UNKNOWN
+        if self._told != (why.path, why.reason):
+            self._told = (why.path, why.reason)
+            self._journal.refusal(_REFUSED, why)
+
+
+def _is_younger(path: str, since: float) -> bool:
+    try:
+        return os.stat(path).st_ctime >= since - _COARSE
+    except (OSError, ValueError):
+        return False
+
+
+def _refusal(path: str) -> Refusal | None:
+    """Why these translations cannot be used; None where they can, or are gone."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            # To open a named pipe would mean to wait for its writer.
+            return Refusal("no regular file", path)
+        with open(path, "rb") as file:
+            if status.st_size <= _READ_AT_MOST:
+                gettext.GNUTranslations(file)
+            elif file.read(4) not in _MAGIC:
+                return Refusal("Bad magic number", path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Refusal(error.strerror or type(error).__name__, path)
+    except Exception as error:
+        # Whatever a reader of it stumbles over: struct.error, UnicodeDecodeError, a plural form that is none.
+        return Refusal(f"{type(error).__name__}: {error}".splitlines()[0], path)
+    return None

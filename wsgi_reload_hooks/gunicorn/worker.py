@@ -1,0 +1,445 @@
+"""What runs inside a gunicorn worker: it reports what it loads, waits at the gate, and leaves in good manners."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import re
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from types import FrameType
+from typing import Any, NoReturn
+
+from ..core.refusal import Refusal
+from ..core.settings import Settings
+from ..core.text import PACKAGE_ROOT, under
+from ..django.reset import DjangoAssets, Folders, Memory
+from ..process.counters import Generation
+from ..process.linux import NO_ORPHANS, end_with
+from ..process.native import Native
+from ..process.pipe import Reports, Sender
+from ..trial import frameworks
+from ..trial.warmup import Failed, is_asgi3, warm_up, warm_up_asgi
+from ..watching.import_hook import ImportHook, Modules, missed_imports
+from ..watching.rules import Files
+from ..watching.signature import Signature
+from .close_connections import LameDuck, UvicornDuck, closing, is_asgi, is_uvicorn, lame_duck
+from .gate import Gate
+from .log import journal
+
+App = Callable[..., Awaitable[None]]
+_ADOPTED_WITHIN = 10.0
+_UNAVAILABLE = b"This application could not be loaded. Its server's log says why.\n"
+
+
+@dataclasses.dataclass
+class SpawnSpec:
+    """What a worker is born with, decided in the arbiter before it forks.
+
+    *changed*: files whose byte code is not to be believed. *page*: it serves an error page and no application.
+    *modules*: what it was born with, whose files were told of as *reported*. *memory*: from when on it may remember
+    other files.
+    """
+
+    gate: Gate | None = None
+    changed: Collection[str] = ()
+    page: bool = False
+    reuse_port: bool = False
+    reported: dict[str, Signature | None] = dataclasses.field(default_factory=dict)
+    modules: Modules | None = None
+    memory: Memory | None = None
+
+
+class Worker:
+    """The hooks in one worker process, from its `post_fork` on."""
+
+    def __init__(
+        self,
+        server: Any,
+        worker: Any,
+        birth: SpawnSpec,
+        reports: Reports,
+        files: Files,
+        generation: Generation,
+        settings: Settings,
+    ) -> None:
+        self._server = server
+        self._warmup = () if birth.page else settings.warmup
+        self._worker = worker
+        self._birth = birth
+        self._files = files
+        reports.leave()
+        self._sender = Sender(reports.writer, os.getpid())
+        failure = journal(worker.log, files, settings.log_format).failure
+        self._django = DjangoAssets(generation, files.ours, self._remembers, failure, birth.memory)
+        # No copy: it would write to each entry's memory, which a zygote's workers share.
+        self._reported = birth.reported
+        self._ready = False
+        self._leaving = False
+        self._duck: LameDuck | None = lame_duck(worker)
+        self._lame = self._ordered = self._warming = False
+        self._state: Mapping[str, Any] | None = None
+        self._notify = worker.notify
+        self._init_process = worker.init_process
+        self._run = worker.run
+
+    def move_in(self, their_post_fork: Callable[[Any, Any], object]) -> None:
+        """Put everything in place; called in `post_fork`, before the worker loads anything."""
+        worker = self._worker
+        if self._birth.gate is not None:
+            self._birth.gate.enter()
+        signal.signal(signal.SIGURG, self._on_urgent)
+        ImportHook(self._files.ours, self._saw, self._birth.changed, self._django.connect).install()
+        worker.init_process = self.init_process
+        worker.run = self.run
+        worker.notify = self.notify
+        if self._birth.page:
+            worker.app.callable = _without_lifespan(_asgi_page) if is_asgi(worker) else _wsgi_page
+        self._hold_max_requests()
+        self._told(their_post_fork, self._server, worker)
+
+    def init_process(self) -> None:
+        """The worker's own, its failures told to the arbiter instead of being logged by each worker."""
+        if os.environ.get(NO_ORPHANS) == str(self._server.pid):
+            self._end_with_the_arbiter()
+        self._told(self._init_process)
+
+    def _end_with_the_arbiter(self) -> None:
+        """Have this worker killed when the arbiter ends; gunicorn's own check waits for the request to end."""
+        native = Native()
+        deadline = time.monotonic() + _ADOPTED_WITHIN
+        while os.getppid() != self._server.pid and time.monotonic() < deadline:
+            # A worker of a zygote becomes the arbiter's child when the process that forked it has ended.
+            native.sleep(0.01)
+        end_with(self._server.pid)
+
+    def run(self) -> None:
+        """The worker's own, behind the gate."""
+        frameworks.finish()
+        if self._birth.reuse_port and is_asgi(self._worker):
+            # Nothing to serve on yet: its server asks for the sockets when its lifespan is over.
+            self._worker.sockets = _LateSockets(self._open)
+        if is_uvicorn(self._worker) and is_asgi3(self._worker.wsgi):
+            self._worker.wsgi = self._guarded(self._worker.wsgi, required=self._require_lifespan())
+        elif hasattr(self._worker, "asgi") and hasattr(self._worker, "loop"):
+            required = getattr(self._worker.cfg, "asgi_lifespan", "auto") == "on"
+            if is_asgi3(self._worker.asgi):
+                self._worker.asgi = self._guarded(self._worker.asgi, required)
+            self._gate_loop(self._worker.loop)
+        else:
+            self._warm_up()
+            if not self._pass_gate():
+                return
+        self._hear_the_order()
+        if self._worker.alive:
+            self._run()
+
+    def _warm_up(self) -> None:
+        tornado = sys.modules.get("tornado.web")
+        if tornado is None or not isinstance(self._worker.wsgi, tornado.Application):
+            self._warming = bool(self._warmup)
+            warm_up(self._worker.wsgi, self._warmup)
+            self._warming = False
+
+    async def _warm_up_asgi(self) -> None:
+        app = self._worker.asgi if hasattr(self._worker, "asgi") else self._worker.wsgi
+        self._warming = bool(self._warmup)
+        try:
+            await warm_up_asgi(app, self._warmup, self._state)
+        except Exception as error:
+            self._leave(self._why(error))
+        self._warming = False
+
+    def _hear_the_order(self) -> None:
+        """Remember an order to leave from now on: tornado's `run` begins by declaring itself alive."""
+        theirs = signal.getsignal(signal.SIGTERM)
+        if not callable(theirs):
+            return
+
+        def ordered(signum: int, frame: FrameType | None) -> None:
+            self._ordered = True
+            theirs(signum, frame)
+
+        signal.signal(signal.SIGTERM, ordered)
+
+    def notify(self) -> None:
+        """The worker's own, and what is to be done now and then."""
+        self._notify()
+        self._sender.flush()
+        if self._ordered or (self._lame and self._duck is not None and self._duck.idle()):
+            self._worker.alive = False
+
+    def _told(self, step: Callable[..., object], *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except SystemExit as leaving:
+            if self._ready or self._leaving or not self._worker.alive:
+                raise
+            self._refuse(leaving)
+        except BaseException as error:
+            if self._ready:
+                raise
+            self._refuse(error)
+
+    def _refuse(self, error: BaseException) -> NoReturn:
+        """Tell the arbiter and end quietly: with status 0 gunicorn has nothing to add."""
+        self._report_refusal(self._why(error))
+        sys.exit(0)
+
+    def _why(self, error: BaseException) -> Refusal:
+        if isinstance(error, Failed):
+            path = self._app_file()
+            return Refusal(str(error), path, files=(path,) if path else ())
+        why = Refusal.from_exception(error, hidden_folders(), self._files.ours)
+        return why if why.path is not None else dataclasses.replace(why, path=self._app_file())
+
+    def _report_refusal(self, why: Refusal) -> None:
+        self._leaving = True
+        self._sender.send("refused", **dataclasses.asdict(why))
+
+    def _app_file(self) -> str | None:
+        """The file of the application's module, where gunicorn's own complaint names none."""
+        name = str(getattr(self._worker.app, "app_uri", None) or "").partition(":")[0]
+        path = getattr(sys.modules.get(name), "__file__", None)
+        return path if isinstance(path, str) else None
+
+    def _saw(self, path: str, found: Signature | None) -> None:
+        if path not in self._reported:
+            self._reported[path] = found
+            self._sender.send("loaded", path=path, signature=found)
+
+    def _remembers(self, folders: Folders) -> None:
+        self._sender.send("assets", since=self._django.since, folders=folders)
+
+    def _arrive(self) -> None:
+        """Loaded and ready: say so, and what has been loaded unseen."""
+        for path, found in missed_imports(self._reported, self._files.ours, self._birth.modules):
+            self._saw(path, found)
+        self._django.connect()
+        self._django.look()
+        self._leaving = False
+        self._ready = True
+        self._sender.send("ready", duck=self._duck is not None)
+
+    def _pass_gate(self) -> bool:
+        """Wait for the gate; whether this worker may serve. Then it does."""
+        self._arrive()
+        passed = self._birth.gate is None or self._birth.gate.wait(self._worker)
+        if passed:
+            self._let_in()
+        return passed
+
+    def _open(self) -> None:
+        if not self._pass_gate():
+            raise SystemExit(0)
+
+    def _let_in(self) -> None:
+        """In service from now on."""
+        self._birth.gate = None
+        if self._birth.reuse_port:
+            self._listen()
+
+    def _listen(self) -> None:
+        """Bind this worker's own SO_REUSEPORT sockets: bound earlier, they would draw clients to a closed gate."""
+        from gunicorn import sock
+
+        self._worker.cfg.set("reuse_port", True)
+        self._worker.sockets[:] = sock.create_sockets(self._worker.cfg, self._worker.log)
+        self._worker.wait_fds = [*self._worker.sockets, self._worker.PIPE[0]]
+
+    def _on_urgent(self, signum: int, frame: FrameType | None) -> None:
+        """SIGURG, which is ignored where nobody handles it: go, as the moment demands.
+
+        While booting: leave at once (asked twice: without a word). In service: become a lame duck.
+        """
+        if self._ready and self._birth.gate is None:
+            if not self._lame and self._duck is not None:
+                self._lame = True
+                self._duck.enter()
+        elif not self._ready:
+            if self._leaving:
+                os._exit(0)
+            stack = [each for each in traceback.extract_stack(frame) if not is_hidden(each.filename)]
+            what = f"the warm-up ({', '.join(self._warmup)})" if self._warming else "its import"
+            self._report_refusal(Refusal.from_stack(f"{what} did not end", stack, self._files.ours))
+            sys.exit(0)
+
+    def _hold_max_requests(self) -> None:
+        worker = self._worker
+        if not worker.max_requests < sys.maxsize or self._birth.page:
+            return
+        worker.max_requests = RequestLimit(worker.max_requests, self._recycle)
+        if is_uvicorn(worker):
+            worker.config.limit_max_requests = worker.max_requests
+
+    def _recycle(self) -> None:
+        self._sender.send("recycle")
+
+    def _require_lifespan(self) -> bool:
+        """Whether a failing lifespan is fatal. Where it is off we play it: it is where uvicorn's loop can be met."""
+        config = self._worker.config
+        required = bool(config.lifespan == "on")
+        if config.lifespan == "off":
+            config.lifespan = "on"
+            self._worker.wsgi = _without_lifespan(self._worker.wsgi)
+        return required
+
+    def _guarded(self, app: App, required: bool) -> App:
+        """*app*, with its failing start-up told to the arbiter, and what a lame duck has to add."""
+        duck = self._duck
+
+        async def guarded(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                await self._lifespan(app, required, scope, receive, send)
+            elif isinstance(duck, UvicornDuck) and duck.lame and scope["type"] == "http":
+                await app(scope, receive, closing(send))
+            else:
+                await app(scope, receive, send)
+
+        return guarded
+
+    async def _lifespan(self, app: App, required: bool, scope: Any, receive: Any, send: Any) -> None:
+        import asyncio
+
+        # The application fills it while it starts.
+        self._state = scope.get("state")
+        if isinstance(self._duck, UvicornDuck):
+            self._gate_loop(asyncio.get_running_loop())
+
+        async def send_checked(message: dict[str, Any]) -> None:
+            if message["type"] == "lifespan.startup.failed" and not self._ready:
+                self._leave(_from_text(str(message.get("message", ""))))
+            await send(message)
+
+        try:
+            await app(scope, receive, send_checked)
+        except Exception as error:
+            if required and not self._ready:
+                self._leave(Refusal.from_exception(error, hidden_folders(), self._files.ours))
+            raise
+
+    def _gate_loop(self, loop: Any) -> None:
+        """Put the gate before the event loop's first server: its lifespan is over then, no client is accepted yet."""
+        create_server = loop.create_server
+
+        async def gated(*arguments: Any, **options: Any) -> Any:
+            if not self._ready:
+                await self._warm_up_asgi()
+                self._arrive()
+                if self._birth.gate is not None and not await self._birth.gate.wait_async(self._worker):
+                    raise SystemExit(0)
+                self._let_in()
+            server = await create_server(*arguments, **options)
+            if isinstance(self._duck, UvicornDuck):
+                self._duck.loop = loop
+                self._duck.servers.append(server)
+            return server
+
+        loop.create_server = gated
+
+    def _leave(self, why: Refusal) -> NoReturn:
+        """Leave from inside an event loop, whose server would swallow or log an exception. As gunicorn does."""
+        self._report_refusal(why)
+        try:
+            self._worker.tmp.close()
+            self._server.cfg.worker_exit(self._server, self._worker)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+
+class _LateSockets(list[Any]):
+    """Sockets that are made when somebody wants to go through them."""
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        super().__init__()
+        self._make: Callable[[], object] | None = make
+
+    def __iter__(self) -> Iterator[Any]:
+        make, self._make = self._make, None
+        if make is not None:
+            make()
+        return super().__iter__()
+
+
+class RequestLimit(int):
+    """``max_requests`` that is never reached: the first request beyond it asks the arbiter for a successor instead.
+
+    So a worker leaves when the next one is ready, not before, and never for code that does not load.
+    """
+
+    _ask: Callable[[], None]
+    _asked: bool
+
+    def __new__(cls, limit: int, ask: Callable[[], None]) -> RequestLimit:
+        self = super().__new__(cls, limit)
+        self._ask = ask
+        self._asked = False
+        return self
+
+    def __le__(self, count: int) -> bool:
+        # `count >= limit` comes here first: a subclass is asked before the class.
+        if not self._asked and int.__le__(self, count):
+            self._asked = True
+            self._ask()
+        return False
+
+    def __add__(self, more: int) -> RequestLimit:
+        return RequestLimit(int(self) + more, self._ask)
+
+
+def _without_lifespan(app: App) -> App:
+    """*app*, its lifespan answered for it."""
+
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        for step in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{step}.complete"})
+
+    return answered
+
+
+def _from_text(message: str) -> Refusal:
+    """From the message of a failed lifespan: text of the framework's choice, often a traceback."""
+    lines = message.rstrip().splitlines()
+    places = [(path, int(line)) for path, line in re.findall(r'File "([^"]+)", line (\d+)', message)]
+    path, line = places[-1] if places else (None, None)
+    return Refusal(
+        reason=f"lifespan startup failed: {lines[-1].strip() if lines else 'no message'}",
+        path=path,
+        line=line,
+        traceback="\n".join(lines[-12:]) if len(lines) > 1 else "",
+        files=tuple(dict.fromkeys(path for path, _ in places)),
+    )
+
+
+def hidden_folders() -> list[str]:
+    """Whose frames are left out of a traceback: gunicorn's, importlib's, ours."""
+    import gunicorn
+
+    modules = (gunicorn.__file__, importlib.__file__, os.path.join(PACKAGE_ROOT, "__init__.py"))
+    return [os.path.dirname(os.path.abspath(each)) for each in modules if each]
+
+
+def is_hidden(filename: str) -> bool:
+    return filename.startswith("<") or any(under(filename, folder) for folder in hidden_folders())
+
+
+def _wsgi_page(environ: Any, start_response: Any) -> list[bytes]:
+    headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(_UNAVAILABLE))), ("Retry-After", "1")]
+    start_response("503 Service Unavailable", headers)
+    return [_UNAVAILABLE]
+
+
+async def _asgi_page(scope: Any, receive: Any, send: Any) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"retry-after", b"1")]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": _UNAVAILABLE})

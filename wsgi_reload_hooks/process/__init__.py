@@ -1,0 +1,1 @@
+"""Level 1: pipes, threads and locks that work beside gevent, Linux process calls."""

@@ -1,0 +1,388 @@
+"""Drives the reload machine: notices changes, hashes files, runs trials and switches of a backend, reports.
+
+All that the adapters have in common. What differs from server to server is a `Backend`. One method is one step; the
+thread, timer or main loop that calls it belongs to the adapter (Django's `BaseReloader.tick`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from ..control.channel import ControlSocket, Message
+from ..control.service import ControlService, ReloadState
+from ..core.log import BROKEN_START, NOT_REPLACED, REFUSED, ReloadLog, reasons
+from ..core.refusal import Refusal
+from ..core.settings import Settings
+from ..core.text import under
+from ..django.assets import Assets
+from ..report.publisher import Publisher
+from ..trial.trial import Outcome
+from ..watching.checkout import Checkout
+from ..watching.debounce import Debouncer, ScanRequests, age
+from ..watching.engines import Engine
+from ..watching.rules import Files
+from ..watching.scanner import Scanner
+from ..watching.signature import Digest, Digests, Signature, known_signature
+from .machine import Attempt, CancelTrial, Command, News, Phase, ReloadMachine, Report, StartTrial, Switch
+from .watched import Watched
+
+START = "start"
+"""The request of an attempt that is the program's first start: it is not reported as a reload."""
+
+_BUSY = 0.02
+
+
+class Trial(Protocol):
+    """New code being tried next to the code that serves."""
+
+    def poll(self) -> Outcome | None:
+        """The outcome, None while it runs. Raises OSError where it cannot be tried."""
+
+    def cancel(self) -> None:
+        """End it, with all that it has started. May be called at any time, and again."""
+
+
+class Backend(Protocol):
+    """What differs from server to server. All methods are called by the thread that decides, and do not wait."""
+
+    verb: str
+    """How a switch is reported: ``reloaded``, ``restarted``; nothing where the backend reports it by itself."""
+
+    def start_trial(self, attempt: Attempt) -> Trial:
+        """Begin to try *attempt*. Raises OSError where that cannot be done: this says nothing about the code."""
+
+    def start_switch(self, attempt: Attempt) -> None:
+        """*attempt* is good: begin to put it into service."""
+
+    def poll_switch(self, now: float) -> bool:
+        """Go on with the switch. Whether the attempt is in service everywhere."""
+
+    def status(self) -> Mapping[str, Any]:
+        """What `wsgi-reload status` shows of this server besides its history: ``pids``, ``workers``, ``engine``."""
+
+    def busy(self) -> bool:
+        """Whether old workers may still take requests."""
+
+    def loaded_by(self, path: str) -> list[int]:
+        """The pids of the workers that have loaded *path*."""
+
+    def examine(self) -> Message:
+        """``findings`` about the server's own options, and the ``application`` that they name; JSON."""
+
+    def listed_files(self) -> Iterable[str]:
+        """Files that count without being loaded or listed by the user: configurations, the script itself."""
+
+    def serves(self) -> bool:
+        """Whether something serves while a refusal is reported."""
+
+    def reported(self, report: Report) -> None:
+        """*report* is in the log; what the backend does besides."""
+
+
+class ReloadLoop:
+    """One server's reloading. For one thread. Implements `control.service.StatusSource`.
+
+    *assets*: None where no process that serves tells of its templates and translations. *install_folders*: the
+    site-packages folders in which an installation may be the repair (default: those of this process).
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        settings: Settings,
+        files: Files,
+        scanner: Scanner,
+        log: ReloadLog,
+        publisher: Publisher,
+        assets: Assets | None = None,
+    ) -> None:
+        self.machine = ReloadMachine()
+        self.digests = Digests()
+        self.watched = Watched(scanner, files, self.machine, self.digests)
+        self.saved_at = time.monotonic()
+        """When the last change was saved (monotonic seconds)."""
+        self.control: ControlService | None = None
+        self._backend = backend
+        self._files = files
+        self._scanner = scanner
+        self._log = log
+        self._publisher = publisher
+        self._assets = assets
+        self._debouncer = Debouncer(settings.step, settings.debounce, Checkout(files.root).unfinished)
+        self._scans = ScanRequests()
+        self._engine: Engine | None = None
+        self._socket: ControlSocket | None = None
+        self._trial: Trial | None = None
+        self._looked = self._noticed = self.saved_at
+        self._phase = self.machine.phase
+
+    def drive(self, engine: Engine) -> None:
+        """From now on `step` looks for changes with *engine*; without one, another thread calls `changed`."""
+        self._engine = engine
+
+    def answer(self, socket: ControlSocket | None, scans: ScanRequests | None = None) -> None:
+        """From now on `step` answers what comes over *socket*. *scans*: those of another thread that looks."""
+        if socket is not None:
+            self._socket = socket
+            self.control = ControlService(socket, self, self._files, scans or self._scans)
+
+    @property
+    def readers(self) -> list[int]:
+        """File descriptors that are readable when a step is due at once."""
+        engine = None if self._engine is None else self._engine.reader
+        control = None if self._socket is None else self._socket.reader
+        return [each for each in (engine, control) if each is not None]
+
+    @property
+    def busy_trying(self) -> bool:
+        """Whether a trial runs."""
+        return self._trial is not None
+
+    def close(self) -> None:
+        """End what runs. The control socket is the adapter's to close."""
+        self._cancel()
+        if self._engine is not None:
+            self._engine.close()
+
+    # -- the step ------------------------------------------------------------------------------------------------------
+
+    def step(self, now: float) -> float:
+        """Do all that is due, without waiting. The seconds until the next step."""
+        if self._engine is not None:
+            self._notice(self._engine, now)
+        if self.control is not None:
+            if self._socket is not None and self._engine is not None:
+                self.control.take(self._socket.receive())
+            self.control.step()
+            self._publisher.record.paused = self.control.paused_until is not None
+        self._do(self.machine.tick(now), now)
+        self._poll(now)
+        status = self._backend.status()
+        self._publisher.look(len(self._scanner), int(status.get("workers", 0)))
+        return self._wait(now)
+
+    def changed(self, found: Iterable[str], now: float) -> None:
+        """These paths may have changed, appeared or vanished, or have new names in them."""
+        paths = set(found)
+        if self._assets is not None:
+            paths = self._assets.changed(paths, self.watched.reloading(paths))
+        paths -= self._gone_for_good(paths)
+        if paths:
+            self.saved_at = self._noticed
+            folders = {path for path in paths if os.path.isdir(path)}
+            contents = {path: self.digests.now(path) for path in paths - folders}
+            self._do(self.machine.changed(contents, folders, now), now)
+
+    def loaded(self, path: str, seen: Signature | None, attempt: Attempt | None = None) -> None:
+        """A process has loaded *path*, which had the signature *seen* just before: one of *attempt*, or one that serves."""
+        if seen is not None and known_signature(path) is None:
+            # Made, loaded and removed again: that is no save.
+            return
+        self._scanner.watch(path, seen)
+        self.machine.loaded(path, self.digests.at(path, seen), attempt)
+        serves = attempt is None and self._engine is not None
+        if serves and self.digests.now(path) != self.machine.in_service(path):
+            # Saved between its being loaded and our hearing of it.
+            self._debouncer.add({path}, time.monotonic())
+
+    def lost(self, why: Refusal, loaded: Mapping[str, Digest], now: float) -> None:
+        """A worker outside of any attempt did not start. A save that it met first is dealt with as a change."""
+        if self.machine.ever_served:
+            contents = {path: self.digests.now(path) for path in self.machine.service}
+            self._do(self.machine.changed(contents, (), now), now)
+            if self.machine.pending:
+                return
+        self._do(self.machine.lost(why, loaded, {path: self.digests.now(path) for path in loaded}, now), now)
+
+    def retry(self, now: float) -> None:
+        """Try again though nothing changed."""
+        self._do(self.machine.retry(now), now)
+
+    def request_now(self, by: str, now: float) -> None:
+        """A reload is wanted whatever the files say; *by*: what asked for it, for the log."""
+        self._do(self.machine.requested(by, now), now)
+
+    # -- what the control service asks ---------------------------------------------------------------------------------
+
+    def status(self) -> Message:
+        """See `control.service.StatusSource`."""
+        return {**self._publisher.record.as_note(), "watched": len(self._scanner), **self._backend.status()}
+
+    def state(self) -> ReloadState:
+        """See `control.service.StatusSource`."""
+        machine = self.machine
+        return ReloadState(machine.phase.value, machine.pending, machine.due, machine.held)
+
+    def busy(self) -> bool:
+        """See `control.service.StatusSource`."""
+        return self._backend.busy()
+
+    def loaded_by(self, path: str) -> list[int]:
+        """See `control.service.StatusSource`."""
+        return self._backend.loaded_by(path)
+
+    def examine(self) -> Message:
+        """See `control.service.StatusSource`."""
+        return self._backend.examine()
+
+    def in_service(self, path: str) -> Digest | None:
+        """See `control.service.StatusSource`."""
+        return self.machine.in_service(path)
+
+    def request(self, by: str) -> None:
+        """See `control.service.StatusSource`."""
+        self.request_now(by, time.monotonic())
+
+    def pause(self, on: bool) -> None:
+        """See `control.service.StatusSource`."""
+        now = time.monotonic()
+        self._do(self.machine.pause(on, now), now)
+
+    # -- doing ---------------------------------------------------------------------------------------------------------
+
+    def _notice(self, engine: Engine, now: float) -> None:
+        requested = self._scans.begin(engine)
+        found = engine.tick(bool(self._debouncer))
+        if found:
+            since = age(found, now - self._looked)
+            self._debouncer.add(found, now, since)
+            self._noticed = now - since
+        self._looked = now
+        due = self._debouncer.take(now)
+        if due:
+            self.changed(due, now)
+        self._scans.end(engine, requested, bool(self._debouncer))
+
+    def _gone_for_good(self, paths: set[str]) -> set[str]:
+        """Those of *paths* that are gone and no part of the project: what a program has made, loaded and removed."""
+        gone = {path for path in paths if not under(path, self._files.root) and not os.path.lexists(path)}
+        gone -= self.watched.names
+        if gone:
+            self.machine.forget(gone)
+            if self.machine.phase is Phase.IDLE:
+                self.watched.serving()
+        return gone
+
+    def _do(self, commands: Sequence[Command], now: float) -> None:
+        waiting = deque(commands)
+        while waiting:
+            match waiting.popleft():
+                case StartTrial(attempt):
+                    waiting.extend(self._start(attempt, now))
+                case CancelTrial():
+                    self._cancel()
+                case Switch(attempt):
+                    self.digests.forget(self.machine.service)
+                    self._backend.start_switch(attempt)
+                case Report() as report:
+                    self._report(report)
+        if self.machine.phase is not self._phase:
+            self._log.debug("%s -> %s", self._phase.name, self.machine.phase.name)
+            self._phase = self.machine.phase
+
+    def _start(self, attempt: Attempt, now: float) -> list[Command]:
+        try:
+            self._trial = self._backend.start_trial(attempt)
+        except OSError as error:
+            return self.machine.unavailable(attempt, error.strerror or str(error), now)
+        except Exception as error:
+            # A hook of the user's raised: the attempt is refused, and the next change heals it.
+            return self.machine.failed(attempt, Refusal.from_exception(error), self._contents(), now)
+        return []
+
+    def _poll(self, now: float) -> None:
+        attempt = self.machine.attempt
+        if self._trial is not None and attempt is not None:
+            try:
+                outcome = self._trial.poll()
+            except OSError as error:
+                self._cancel()
+                self._do(self.machine.unavailable(attempt, error.strerror or str(error), now), now)
+                return
+            if outcome is None:
+                return
+            self._trial = None
+            for path, seen in outcome.loaded.items():
+                self.loaded(path, seen, attempt)
+            if outcome.refused is None:
+                self._do(self.machine.passed(attempt, self._contents(), now), now)
+            else:
+                self._do(self.machine.failed(attempt, outcome.refused, self._contents(), now), now)
+        attempt = self.machine.attempt
+        if self.machine.phase is Phase.SWITCHING and attempt is not None and self._backend.poll_switch(now):
+            self._do(self.machine.switched(attempt, now), now)
+
+    def _cancel(self) -> None:
+        trial, self._trial = self._trial, None
+        if trial is not None:
+            trial.cancel()
+
+    def _contents(self) -> dict[str, Digest]:
+        return {path: self.digests.now(path) for path in self.machine.tried}
+
+    def _wait(self, now: float) -> float:
+        if self._engine is None or self._trial is not None or self._scans.due:
+            return _BUSY
+        if self.machine.phase is Phase.SWITCHING:
+            return _BUSY
+        waits = [self._debouncer.wait(now) if self._debouncer else self._engine.pause()]
+        if self.machine.deadline is not None:
+            waits.append(max(0.0, self.machine.deadline - now))
+        if self.control is not None:
+            waits.append(self.control.wait())
+        return min(waits)
+
+    # -- reporting -----------------------------------------------------------------------------------------------------
+
+    def _report(self, report: Report) -> None:
+        why, attempt = report.why, report.attempt
+        is_start = attempt is not None and attempt.request == START
+        match report.news:
+            case News.TRYING:
+                self.watched.trying()
+                if not is_start and attempt is not None:
+                    self._publisher.begins(report.paths, attempt.request is not None)
+            case News.REFUSED | News.STILL_REFUSED if why is not None:
+                self.watched.refused(why, self.machine.tried)
+                self._publisher.refused(why, report.news is News.REFUSED)
+                self._log_refusal(report.news, why)
+            case News.REVERTED:
+                self.watched.serving()
+                self._publisher.idle()
+                names = self._log.names(report.paths)
+                self._log.info("%s: change reverted, nothing to reload", names, event="reverted")
+            case News.UNAVAILABLE if why is not None:
+                self._log.warning("cannot start the trial process, retrying every 5 s: %s", why.reason)
+            case News.NOT_REPLACED if why is not None:
+                self.watched.refused(why, report.paths)
+                self._log.refusal(NOT_REPLACED, why)
+            case News.RELOADED if attempt is not None:
+                self.watched.listed(self._backend.listed_files())
+                self.watched.serving()
+                if not is_start:
+                    self._log_reloaded(report, attempt.request)
+                elif self._publisher.record.refused:
+                    # A start that was broken, and is repaired.
+                    self._publisher.idle()
+        self._backend.reported(report)
+
+    def _log_refusal(self, news: News, why: Refusal) -> None:
+        if news is News.REFUSED:
+            self._log.refusal(why.about or (REFUSED if self._backend.serves() else BROKEN_START), why)
+        else:
+            self._log.info("still refused: %s", self._log.place(why), event="still_refused", **reasons(why))
+
+    def _log_reloaded(self, report: Report, request: str | None) -> None:
+        names = self._log.names(report.paths, request)
+        if not self._backend.verb or not names:
+            return
+        workers = int(self._backend.status().get("workers", 0))
+        told = {"seconds": report.seconds, "files": sorted(report.paths), "workers": workers}
+        many = "" if workers == 1 else "s"
+        text = f"{self._backend.verb} in %.2f s: %s; %d worker{many}"
+        self._log.info(text, report.seconds, names, workers, event="reloaded", **told)
+        self._publisher.reloaded(report.paths, report.seconds, workers, request)

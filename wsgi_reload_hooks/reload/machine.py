@@ -1,0 +1,366 @@
+"""Decides what follows a change: which attempt starts, what came of it, and what is reported.
+
+Pure, in h11's manner: events come in as calls that carry the time (monotonic seconds), commands come out as lists. No
+file, clock, thread or process is touched here: the `ReloadLoop` hashes files and carries the commands out.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..core.refusal import Refusal
+from ..watching.signature import MISSING, UNKNOWN, Digest
+
+
+class Phase(enum.Enum):
+    """IDLE: what is on disk is in service. TRYING: new code is tried next to the old. SWITCHING: it takes over.
+    REFUSED: it was no good; the old code serves until a repair.
+    """
+
+    IDLE = "idle"
+    TRYING = "trying"
+    SWITCHING = "switching"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attempt:
+    """One try to bring what is on disk into service. Attempts are compared by identity.
+
+    *request*: what asked for it (``HUP``, ``wsgi-reload``, ``start``), None: a change. *since*: when the first of its
+    changes was noticed. *first*: nothing has been in service before it.
+    """
+
+    number: int
+    paths: frozenset[str]
+    request: str | None
+    since: float
+    first: bool
+
+
+class News(enum.Enum):
+    """What a `Report` is about."""
+
+    TRYING = "trying"
+    REFUSED = "refused"
+    STILL_REFUSED = "still refused"
+    REVERTED = "reverted"
+    UNAVAILABLE = "unavailable"
+    NOT_REPLACED = "not replaced"
+    RELOADED = "reloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class StartTrial:
+    """Try *attempt* next to what serves; the answer is `passed`, `failed` or `unavailable`."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTrial:
+    """End the trial of *attempt*; its result would be ignored."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Put *attempt* into service; the answer is `switched`."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something to tell the user. *paths*: the files concerned; *seconds*: from the save to the switch."""
+
+    news: News
+    attempt: Attempt | None
+    paths: frozenset[str]
+    why: Refusal | None = None
+    seconds: float = 0.0
+
+
+Command = StartTrial | CancelTrial | Switch | Report
+
+
+class ReloadMachine:
+    """The state of one server's reloading. For one thread. *retry_after*: seconds until an attempt that could not be
+    tried is tried again."""
+
+    def __init__(self, retry_after: float = 5.0) -> None:
+        self.phase = Phase.IDLE
+        self.attempt: Attempt | None = None
+        """The attempt that is tried, takes over, or was refused last; None when idle."""
+        self.paused = False
+        self.ever_served = False
+        self._retry_after = retry_after
+        self._pending: set[str] = set()
+        self._service: dict[str, Digest] = {}
+        self._listed: set[str] = set()
+        self._disk: dict[str, Digest] = {}
+        self._tried: dict[str, Digest] = {}
+        self._loaded: set[str] = set()
+        self._overtaken: Attempt | None = None
+        self._running = False
+        self._wanted = False
+        self._request: str | None = None
+        self._since: float | None = None
+        self._retry_at: float | None = None
+        self._unavailable = False
+        self._numbers = 0
+        self._told: tuple[str, str | None, int | None] | None = None
+
+    # -- what is known -------------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> set[str]:
+        """Paths whose content on disk is not in service."""
+        return set(self._pending)
+
+    @property
+    def service(self) -> dict[str, Digest]:
+        """What is in service: path to content."""
+        return dict(self._service)
+
+    def in_service(self, path: str) -> Digest | None:
+        """The content of *path* that is in service; None where nothing that serves has loaded it."""
+        return self._service.get(path)
+
+    @property
+    def tried(self) -> dict[str, Digest]:
+        """The files of the current attempt: path to the content that it stands for."""
+        return dict(self._tried)
+
+    @property
+    def due(self) -> bool:
+        """Whether an attempt waits for nothing but its start."""
+        return self._wanted and not self.held
+
+    @property
+    def held(self) -> bool:
+        """Whether a pause holds an attempt back. It holds changes, never requests."""
+        return self._wanted and self.paused and self._request is None and bool(self._pending)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` has something to do."""
+        return self._retry_at
+
+    def listed(self, found: Mapping[str, Digest]) -> None:
+        """Files that count without being loaded; the content that they have now is in service."""
+        for path, content in found.items():
+            self._listed.add(path)
+            self._disk.setdefault(path, content)
+            self._service.setdefault(path, content)
+
+    def loaded(self, path: str, content: Digest, attempt: Attempt | None = None) -> None:
+        """A process has loaded *path* with this *content*: one that serves, or one that tries *attempt*."""
+        if attempt is None:
+            if self._service.setdefault(path, content) != content:
+                self._service[path] = UNKNOWN
+        elif attempt is self.attempt:
+            self._loaded.add(path)
+            if self._tried.setdefault(path, content) != content:
+                self._tried[path] = UNKNOWN
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """*paths* were loaded, and are gone for good: no later change of them counts."""
+        for path in paths:
+            for known in (self._service, self._disk, self._tried):
+                known.pop(path, None)
+            self._pending.discard(path)
+            self._loaded.discard(path)
+
+    def restored(self, service: Mapping[str, Digest], switching: Attempt | None, told: Refusal | None) -> None:
+        """Go on where another process stopped: its *service*, an unfinished switch, and what it has reported."""
+        self.ever_served = True
+        for path, content in service.items():
+            self.loaded(path, content)
+        self._told = None if told is None else _key(told)
+        if switching is not None:
+            self.attempt, self.phase = switching, Phase.SWITCHING
+            self._numbers = max(self._numbers, switching.number)
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    def changed(self, found: Mapping[str, Digest], appeared: Iterable[str], now: float) -> list[Command]:
+        """These files may have changed, their content is *found* now; new names *appeared* in these folders.
+
+        While an attempt is tried, or was refused, only what differs from that attempt is news.
+        """
+        news = set(appeared)
+        self._pending |= news
+        for path, content in found.items():
+            self._disk[path] = content
+            served = self._service.get(path, MISSING)
+            (self._pending.discard if content == served else self._pending.add)(path)
+            if content != self._tried.get(path, served):
+                news.add(path)
+        if not news and self.phase in (Phase.TRYING, Phase.REFUSED):
+            return []
+        self._wanted = bool(self._pending or self._request)
+        if self._wanted:
+            self._retry_at = None
+            return self._react(now)
+        return self._revert(frozenset(found).union(news)) if self.phase in (Phase.TRYING, Phase.REFUSED) else []
+
+    def requested(self, by: str, now: float) -> list[Command]:
+        """A reload is wanted whatever the files say."""
+        self._request, self._told, self._retry_at, self._wanted = by, None, None, True
+        return self._react(now)
+
+    def retry(self, now: float) -> list[Command]:
+        """Try again though nothing changed: what was in the way may have passed by itself."""
+        self._wanted = True
+        return self._react(now)
+
+    def pause(self, on: bool, now: float) -> list[Command]:
+        """Hold changes back, or let them pass again."""
+        self.paused = on
+        return self._react(now)
+
+    def passed(self, attempt: Attempt, disk: Mapping[str, Digest], now: float) -> list[Command]:
+        """The trial of *attempt* was good. *disk*: the content of the `tried` files as of now."""
+        if attempt is not self.attempt or not self._running:
+            return []
+        self._running = self._unavailable = False
+        outdated = self._outdated(disk)
+        if outdated:
+            self._pending |= outdated
+            self._wanted = True
+            return self._react(now)
+        kept = self._loaded | self._listed
+        self._service = {path: content for path, content in self._tried.items() if path in kept}
+        self._disk = {path: content for path, content in self._disk.items() if path in kept}
+        self._pending, self._tried, self._loaded = set(), {}, set()
+        self._request = self._told = self._since = self._overtaken = None
+        self.phase = Phase.SWITCHING
+        return [Switch(attempt)]
+
+    def failed(self, attempt: Attempt, why: Refusal, disk: Mapping[str, Digest], now: float) -> list[Command]:
+        """The trial of *attempt* was no good. *disk*: the content of the `tried` files as of now."""
+        if attempt is not self.attempt or not self._running:
+            return []
+        self._running = self._unavailable = False
+        self._request = self._since = None
+        outdated = self._outdated(disk)
+        self._pending |= outdated
+        self._wanted = bool(outdated)
+        if self._pending or not self.ever_served:
+            self.phase = Phase.REFUSED
+        else:
+            # Refused though the disk is as in service (after a HUP): what serves can be replaced as before.
+            self._settle()
+        news = News.REFUSED if self._is_news(why) else News.STILL_REFUSED
+        return [Report(news, attempt, attempt.paths, why), *self._react(now)]
+
+    def unavailable(self, attempt: Attempt, why: str, now: float) -> list[Command]:
+        """*attempt* could not be tried (no process, no memory): this says nothing about the code. It is tried again."""
+        if attempt is not self.attempt or not self._running:
+            return []
+        self._running = False
+        self._retry_at, self._wanted = now + self._retry_after, True
+        told, self._unavailable = self._unavailable, True
+        return [] if told else [Report(News.UNAVAILABLE, attempt, attempt.paths, Refusal(why))]
+
+    def switched(self, attempt: Attempt, now: float) -> list[Command]:
+        """*attempt* is in service everywhere. What changed meanwhile follows at once."""
+        if attempt is not self.attempt or self.phase is not Phase.SWITCHING:
+            return []
+        self.phase, self.attempt, self.ever_served = Phase.IDLE, None, True
+        self._wanted = bool(self._pending or self._request)
+        return [Report(News.RELOADED, attempt, attempt.paths, seconds=now - attempt.since), *self._react(now)]
+
+    def served(self) -> None:
+        """Something serves. Where the first start was refused before, other workers of it were ready after all."""
+        if not self.ever_served:
+            self.ever_served = True
+            if self.phase is Phase.REFUSED:
+                self._pending, self._tried, self._wanted = set(), {}, False
+                self._settle()
+
+    def lost(self, why: Refusal, loaded: Mapping[str, Digest], disk: Mapping[str, Digest], now: float) -> list[Command]:
+        """A worker that was no part of an attempt did not start: one of the first start, or a replacement.
+
+        *loaded*: what it had loaded. *disk*: the content of these files as of now.
+        """
+        if self.ever_served:
+            return [Report(News.NOT_REPLACED, None, frozenset(loaded), why)] if self._is_news(why) else []
+        if self._running:
+            # The attempt that is under way will tell.
+            return []
+        self._service = dict.fromkeys(self._listed, UNKNOWN)
+        self._pending |= set(loaded)
+        self._tried.update(loaded)
+        self._numbers += 1
+        self.attempt = Attempt(self._numbers, frozenset(loaded), None, now, True)
+        self._running = True
+        # Each worker of a start fails in the same way: that is told once, without "still refused".
+        commands = self.failed(self.attempt, why, disk, now)
+        return [each for each in commands if not (isinstance(each, Report) and each.news is News.STILL_REFUSED)]
+
+    def tick(self, now: float) -> list[Command]:
+        """Time has passed: an attempt that could not be tried may be due again."""
+        if self._retry_at is None or now < self._retry_at:
+            return []
+        self._retry_at = None
+        return self._react(now)
+
+    # -- deciding ------------------------------------------------------------------------------------------------------
+
+    def _react(self, now: float) -> list[Command]:
+        if not self._wanted:
+            return []
+        if self._since is None:
+            self._since = now
+        commands = self._cancel()
+        if not self.due or self._retry_at is not None:
+            return commands
+        if self.phase is Phase.SWITCHING:
+            self._overtaken = self.attempt
+        paths, request, since = frozenset(self._pending), self._request, self._since
+        if self._overtaken is not None:
+            # What it did not finish is a part of this one.
+            paths, since = paths | self._overtaken.paths, min(since, self._overtaken.since)
+            request = request or self._overtaken.request
+        self._numbers += 1
+        self.attempt = Attempt(self._numbers, paths, request, since, not self.ever_served)
+        self.phase, self._running, self._wanted = Phase.TRYING, True, False
+        self._loaded = set()
+        self._tried = {path: self._disk[path] for path in self._pending | self._listed if path in self._disk}
+        return [*commands, Report(News.TRYING, self.attempt, paths), StartTrial(self.attempt)]
+
+    def _revert(self, paths: frozenset[str]) -> list[Command]:
+        reverted, commands = self.attempt, self._cancel()
+        self._told = self._since = self._retry_at = None
+        self._tried = {}
+        self._settle()
+        return [*commands, Report(News.REVERTED, reverted, paths)]
+
+    def _settle(self) -> None:
+        """Nothing is tried or refused any more: an overtaken switch goes on, else all is in service."""
+        self.attempt, self._overtaken = self._overtaken, None
+        self.phase = Phase.IDLE if self.attempt is None else Phase.SWITCHING
+
+    def _cancel(self) -> list[Command]:
+        running, self._running = self._running, False
+        return [CancelTrial(self.attempt)] if running and self.attempt is not None else []
+
+    def _outdated(self, disk: Mapping[str, Digest]) -> set[str]:
+        """The files of the attempt whose content on disk is another one by now."""
+        self._disk.update(disk)
+        return {path for path, content in self._tried.items() if disk.get(path, content) != content}
+
+    def _is_news(self, why: Refusal) -> bool:
+        """Whether this refusal has not been told yet. It counts as told from now on."""
+        told, self._told = self._told, _key(why)
+        return told != self._told
+
+
+def _key(why: Refusal) -> tuple[str, str | None, int | None]:
+    # Not its traceback: the process that met the error matters to that.
+    return why.reason, why.path, why.line

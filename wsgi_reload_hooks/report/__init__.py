@@ -1,0 +1,1 @@
+"""Level 5: publishes reload events to history, callbacks, metrics and systemd."""

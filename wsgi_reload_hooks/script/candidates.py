@@ -1,0 +1,150 @@
+"""What of a program can be imported beside it, so that its new code is proven before the old one is stopped.
+
+A program is no library: nobody says which import is harmless. So it is tried while the code is good: what can be
+imported then in a fresh interpreter tells broken code from good later on. A script takes part where it asks whether it
+is ``__main__``: `multiprocessing` imports it under the same condition, and by the same name.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..trial.trial import Plan, Target
+
+_AS_A_MODULE = "__mp_main__"
+
+
+class Candidates:
+    """Chooses what to import, for a program started as *arguments* (a script and what follows) in *folder*.
+
+    *targets*: what the user named; then nothing needs to be tried. *script*: the program's own file, if it is Python's.
+    *root*: the project's folder.
+    """
+
+    def __init__(
+        self,
+        targets: Iterable[Target],
+        script: str | None,
+        arguments: Sequence[str],
+        folder: str,
+        root: str,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._named = tuple(targets)
+        self._script = script
+        self._arguments = tuple(arguments) or ("",)
+        self._folder = folder
+        self._root = root
+        self._environ = environ
+        self._good: tuple[Target, ...] = self._named
+        self._waiting: list[tuple[Target, ...]] = []
+        self._tried: set[tuple[Target, ...]] = set()
+        self._executable = ""
+        self._path: tuple[str, ...] = ()
+        self._started: set[str] = set()
+        self._places: dict[str, str] = {}
+        self.version: tuple[int, int] | None = None
+        """Of the interpreter that runs the program, where that is known."""
+
+    def hello(self, executable: str, path: Iterable[str], runs: str, version: tuple[int, int]) -> None:
+        """The program runs in this interpreter, with this search path besides its own folder.
+
+        *runs*: what the interpreter was started with, the path of a script or the name of a module (``-m``). Whatever else
+        the program starts says hello, too.
+        """
+        self._started.add(runs)
+        if not self._executable:
+            first = os.path.dirname(self._script) if self._script else self._folder
+            self._executable = executable
+            self.version = version
+            self._path = tuple(dict.fromkeys([self._folder, *path] if self._named else [first, *path]))
+
+    def runs(self, loaded: Iterable[str]) -> None:
+        """The program was started, runs well, and has *loaded* these files, in this order.
+
+        What could not be tried in the life before may be now; what is known to be good is not tried again.
+        """
+        if self._named:
+            return
+        self._tried.clear()
+        modules = tuple(Target("module", name) for name in self._names(loaded))
+        script = () if self._script is None or not _asks_whether_it_is_main(self._script) else (self._script_target(),)
+        self._waiting = []
+        for each in ((*script, *modules), modules, script):
+            if each == self._good:
+                return
+            if each and each not in self._tried and each not in self._waiting:
+                self._waiting.append(each)
+
+    def next(self) -> Plan | None:
+        """Something to try while the code is good, or None."""
+        return self._plan(self._waiting[0]) if self._waiting else None
+
+    def tried(self, good: bool) -> None:
+        """What `next` gave was tried."""
+        targets = self._waiting.pop(0)
+        self._tried.add(targets)
+        if good:
+            self._good = targets
+            self._waiting = []
+
+    def plan(self) -> Plan | None:
+        """What tells whether new code is good; None where nothing does."""
+        # A module that is gone has been renamed, and is imported by its new name where it is needed.
+        good = tuple(each for each in self._good if os.path.exists(self._places.get(each.name, os.sep)))
+        return self._plan(good) if good else None
+
+    def _plan(self, targets: tuple[Target, ...]) -> Plan | None:
+        if not os.path.isabs(self._executable):
+            return None
+        return Plan(
+            command=(self._executable,),
+            path=self._path,
+            folder=self._folder,
+            root=self._root,
+            targets=targets,
+            environ=self._environ,
+            modules={},
+            argv=self._arguments,
+        )
+
+    def _script_target(self) -> Target:
+        assert self._script is not None
+        return Target("file", self._script, alias=_AS_A_MODULE)
+
+    def _names(self, loaded: Iterable[str]) -> list[str]:
+        """The modules that these files are, as the search path has them."""
+        names = []
+        for path in loaded:
+            stem, suffix = os.path.splitext(path)
+            if suffix != ".py" or path == self._script:
+                continue
+            folders = [entry for entry in self._path if path.startswith(os.path.join(entry, ""))]
+            if folders:
+                parts = os.path.relpath(stem, max(folders, key=len)).split(os.sep)
+                package = parts[-1] == "__init__"
+                parts = parts[:-1] if package else parts
+                if not parts or parts[-1] == "__main__" or not all(part.isidentifier() for part in parts):
+                    continue
+                name = ".".join(parts)
+                if package or not {path, name} & self._started or _asks_whether_it_is_main(path):
+                    names.append(name)
+                    self._places[name] = path
+        return names
+
+
+def _asks_whether_it_is_main(path: str) -> bool:
+    """Whether this script does nothing but define things when it is imported, as far as it says so."""
+    try:
+        with open(path, "rb") as file:
+            tree = ast.parse(file.read())
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+        return False
+    return any(
+        isinstance(node, ast.Name) and node.id == "__name__"
+        for statement in tree.body
+        if isinstance(statement, ast.If)
+        for node in ast.walk(statement.test)
+    )

@@ -1,0 +1,1 @@
+"""Level 4: tries new code in a fresh interpreter, next to the processes that serve."""

@@ -1,0 +1,339 @@
+"""Tries new code in a fresh interpreter, beside the processes that serve: the side that starts it and judges.
+
+The other side is `stage`. Between them lie two unlinked files (the plan, what came of it), and a pipe whose end tells
+the other side that this one is gone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+from ..core.refusal import Refusal
+from ..core.text import PACKAGE_ROOT
+from ..process.native import Native
+from ..watching.rules import Files
+from ..watching.signature import Signature
+
+FLAG = "WSGI_TRIAL"
+"""Name of the environment variable that tells an application that it is only being tried."""
+
+TRIAL_MAIN = os.path.join(PACKAGE_ROOT, "trial", "trial_main.py")
+"""The program of the other side: whoever tries code has to be able to read it."""
+
+_MACHINERY = (f'  File "{os.path.join(PACKAGE_ROOT, "")}', '  File "<frozen importlib')
+# The other side tells by itself where it hangs. It cannot while code in C keeps the interpreter's lock.
+_GRACE = 2.0
+_TAIL = 8192
+_FRAME = re.compile(r'^ +File "([^"<]+)", line (\d+)', re.MULTILINE)
+_TAIL_LINES = 12
+_LINE_AT_MOST = 500
+
+
+def scratch_file() -> IO[bytes]:
+    """An unbuffered file without a name, in memory where the system has such: a process may be killed at any moment, and
+    even to look for a folder for temporary files makes one. Raises OSError.
+    """
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("rehearsal"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One callable to load.
+
+    *kind* and *name*: ``module`` and its dotted name; ``file`` and its path (a folder: its ``__init__.py``); ``code``
+    and the text of it; ``paste`` and its URI; ``pecan`` and its configuration file. *attribute*: the callable's name
+    there, "" where it is enough that it loads (``paste`` and ``pecan``: what they return is the callable).
+    *call*: the callable is what calling it returns.
+    """
+
+    kind: str
+    name: str
+    attribute: str = ""
+    call: bool = False
+    alias: str = ""
+    """The name in ``sys.modules`` of a ``file`` or ``code``."""
+    table: str = ""
+    """A dictionary of this name, in a stand-in module or in the target, holds the callables in place of *attribute*."""
+    anything: bool = False
+    """What is there need not be callable."""
+    room: int = 0
+    """Targets of different rooms do not share an interpreter."""
+    otherwise: str = ""
+    """The callable's name where there is none of the name *attribute*."""
+
+    def files(self, folder: str = "") -> list[str]:
+        """Absolute paths of the files that it names itself (not those that loading it leads to).
+
+        *folder*: what relative names are relative to (default: the working directory).
+        """
+        name = self.name
+        if self.kind == "paste":
+            scheme, _, rest = name.partition(":")
+            name = rest.partition("#")[0] if scheme == "config" else ""
+        elif self.kind == "file" and os.path.isdir(os.path.join(folder, name)):
+            name = os.path.join(name, "__init__.py")
+        elif self.kind not in ("file", "pecan"):
+            name = ""
+        return [os.path.abspath(os.path.join(folder, name))] if name else []
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to try, and the surroundings that it would have in the live process."""
+
+    command: tuple[str, ...]
+    """How the interpreter is started, its absolute path first; a script is appended."""
+    path: tuple[str, ...]
+    """``sys.path``."""
+    folder: str
+    """The working directory."""
+    root: str
+    """The project's folder, for the settings and the rules of what is ours."""
+    targets: tuple[Target, ...]
+    environ: Mapping[str, str]
+    modules: Mapping[str, Mapping[str, Any]]
+    """Stand-in modules and their values: str, bytes, numbers, None, and lists and dictionaries of them. A name with
+    "()" after it is a function that returns the value; a name that is not given, a function that returns None."""
+    argv: tuple[str, ...]
+    """``sys.argv``."""
+    warmup: tuple[str, ...] = ()
+    """What the one application among the targets has to answer (see `warmup`)."""
+    asgi: bool = False
+    """What has to answer may be an ASGI application; else it is called as a WSGI server does."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of it. *refused* is None where the code is good; *loaded* has each of our files that it began to
+    load, with the signature just before; *seconds* is how long it took."""
+
+    refused: Refusal | None
+    loaded: dict[str, Signature | None]
+    seconds: float
+
+
+class Trial:
+    """One attempt, begun at once. *timeout*: seconds for all of it.
+
+    To be polled and withdrawn by one thread. Raises OSError where it cannot be begun (no such interpreter, no room
+    for a temporary file, no more processes): that says nothing about the code.
+    """
+
+    def __init__(self, plan: Plan, files: Files, timeout: float, native: Native | None = None) -> None:
+        self._plan = plan
+        self._files = files
+        self._timeout = timeout
+        self._native = native or Native()
+        self._began = time.monotonic()
+        self._deadline = self._began + timeout
+        self._loaded: dict[str, Signature | None] = {}
+        self._rooms = sorted({target.room for target in plan.targets}) or [0]
+        self._outcome: Outcome | None = None
+        self._child: _Child | None = self._enter()
+
+    def poll(self) -> Outcome | None:
+        """What came of it, or None: it still runs, or was withdrawn. Raises OSError as the constructor does."""
+        while self._child is not None:
+            late = time.monotonic() > self._deadline + _GRACE
+            if not late and not self._child.has_ended():
+                return None
+            child, self._child = self._child, None
+            child.end()
+            refused = self._judged(child, late)
+            if refused is None and self._rooms:
+                self._child = self._enter()
+            else:
+                self._outcome = Outcome(refused, self._loaded, time.monotonic() - self._began)
+        return self._outcome
+
+    def cancel(self) -> None:
+        """End it, with all that it has started. May be called at any time, and again."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.end()
+
+    def _enter(self) -> _Child:
+        room = self._rooms.pop(0)
+        targets = [target for target in self._plan.targets if target.room == room]
+        note = {
+            "targets": [{**dataclasses.asdict(target), "files": target.files(self._plan.folder)} for target in targets],
+            "path": list(self._plan.path),
+            "folder": self._plan.folder,
+            "root": self._plan.root,
+            "argv": self._plan.argv,
+            "warmup": list(self._plan.warmup),
+            "asgi": self._plan.asgi,
+            "modules": _sendable(self._plan.modules),
+            "deadline": self._deadline,
+            "late": self._late(),
+        }
+        return _Child(self._native, self._plan.command, {**self._plan.environ, FLAG: "1"}, json.dumps(note).encode())
+
+    def _judged(self, child: _Child, late: bool) -> Refusal | None:
+        for line in child.told():
+            if "loaded" in line:
+                path, found = line["loaded"]
+                self._loaded[path] = Signature(*found) if found else None
+            elif "refused" in line:
+                return Refusal(**{**line["refused"], "files": tuple(line["refused"]["files"])})
+            else:
+                return None
+        last = next(reversed(self._loaded), None)
+        reason = self._late() if late else f"the interpreter that tried it {child.end_in_words()}"
+        if last is not None:
+            reason += f"; the last it began to load was {self._files.relative(last)}"
+        text = child.tail()
+        # What Python itself says at a crash begins with the innermost frame.
+        for path, line in _FRAME.findall(text):
+            if os.path.abspath(path) in self._loaded:
+                return Refusal(reason, os.path.abspath(path), int(line), text, tuple(self._loaded))
+        return Refusal(reason, last, None, text, tuple(self._loaded))
+
+    def _late(self) -> str:
+        return f"it did not load within {self._timeout:g} s"
+
+
+class FinishedTrial:
+    """A trial whose *outcome* is known before it begins: the sources do not compile, or there is nothing to try."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+
+    def poll(self) -> Outcome:
+        """The outcome."""
+        return self._outcome
+
+    def cancel(self) -> None:
+        """Nothing runs."""
+
+
+def run_trial(plan: Plan, files: Files, timeout: float, pause: float = 0.01) -> Outcome:
+    """Try *plan* and wait for what comes of it, *timeout* seconds at most; *pause*: seconds between two looks.
+
+    Raises OSError where it cannot be tried.
+    """
+    native = Native()
+    rehearsal = Trial(plan, files, timeout, native)
+    try:
+        while True:
+            outcome = rehearsal.poll()
+            if outcome is not None:
+                return outcome
+            native.sleep(pause)
+    finally:
+        rehearsal.cancel()
+
+
+class _Child:
+    """A fresh interpreter at the head of a process group, with none of our files but those it needs."""
+
+    def __init__(self, native: Native, command: tuple[str, ...], environ: Mapping[str, str], note: bytes) -> None:
+        self._native = native
+        self._status: int | None = None
+        self._lifeline = -1
+        held: list[int] = []
+        with scratch_file() as plan:
+            plan.write(note)
+            plan.seek(0)
+            self._told = scratch_file()
+            self._output = scratch_file()
+            try:
+                reading, self._lifeline = os.pipe()
+                held.append(reading)
+                output = self._output.fileno()
+                places = ((output, 1), (output, 2), (plan.fileno(), 3), (self._told.fileno(), 4), (reading, 5))
+                self._pid = native.spawn([*command, TRIAL_MAIN], environ, places)
+            except BaseException:
+                self._close()
+                raise
+            finally:
+                for number in held:
+                    os.close(number)
+
+    def has_ended(self) -> bool:
+        """Whether it has. It is not reaped yet, so that its number and its group's are still its own."""
+        try:
+            if hasattr(os, "waitid"):
+                return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            if self._status is None:
+                pid, status = self._native.waitpid(self._pid, os.WNOHANG)
+                self._status = status if pid else None
+            return self._status is not None
+        except ChildProcessError:
+            # Somebody in this process reaps all children, or has the kernel do it.
+            return True
+
+    def end(self) -> None:
+        """Kill it and all that it has started, and reap it."""
+        try:
+            os.killpg(self._pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            # macOS says the latter of a group of zombies.
+            pass
+        if self._status is None:
+            try:
+                self._status = self._native.waitpid(self._pid, 0)[1]
+            except ChildProcessError:
+                pass
+        self._lines = self._whole(self._told.fileno()).splitlines()
+        size = os.fstat(self._output.fileno()).st_size
+        self._tail = os.pread(self._output.fileno(), _TAIL, max(0, size - _TAIL))
+        self._close()
+
+    def told(self) -> Iterator[dict[str, Any]]:
+        """What it has written, line by line; after `end`."""
+        for line in self._lines:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                # It was killed while it wrote.
+                return
+
+    def tail(self) -> str:
+        """The last of what it has printed; after `end`."""
+        lines = self._tail.decode(errors="backslashreplace").rstrip().splitlines()
+        theirs = [line[:_LINE_AT_MOST] for line in lines if not line.startswith(_MACHINERY)]
+        return "\n".join(theirs[-_TAIL_LINES:])
+
+    def end_in_words(self) -> str:
+        """How it ended; after `end`."""
+        if self._status is None:
+            return "ended"
+        code = os.waitstatus_to_exitcode(self._status)
+        if code >= 0:
+            return f"ended with exit code {code}"
+        try:
+            return f"was killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"was killed by signal {-code}"
+
+    def _whole(self, number: int) -> bytes:
+        return os.pread(number, os.fstat(number).st_size, 0)
+
+    def _close(self) -> None:
+        self._told.close()
+        self._output.close()
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+
+
+def _sendable(value: Any) -> Any:
+    """*value* for JSON, which knows neither bytes nor keys that are not text; None for what cannot be sent."""
+    if isinstance(value, bytes):
+        return {"bytes": value.decode("latin-1")}
+    if isinstance(value, Mapping):
+        return {"dict": [[_sendable(key), _sendable(each)] for key, each in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [_sendable(each) for each in value]
+    return value if isinstance(value, (bool, int, float, str)) else None

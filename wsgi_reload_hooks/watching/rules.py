@@ -1,0 +1,270 @@
+"""Decides which files count: loaded modules of the project, listed files, assets; and says why."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable
+
+from ..core.settings import Settings, project_root
+from ..core.text import PACKAGE_ROOT, printable, relative, under
+from ..process.counters import KINDS, TEMPLATES, TRANSLATIONS
+from .gitignore import GitIgnore, Ignored
+from .globs import IGNORED_FOLDERS, IGNORED_NAMES, TEMPORARY, Entry, never_entered
+from .modules import source_of
+from .walks import CachedWalk, mo_files
+
+_INSTALLED = (".dist-info", ".egg-info", ".egg-link", ".pth")
+
+_IMPORTABLE = tuple(importlib.machinery.SOURCE_SUFFIXES + importlib.machinery.EXTENSION_SUFFIXES)
+
+# What may come into the watch without being listed: also archives, and the translations of Django.
+_LOADABLE = (*_IMPORTABLE, *importlib.machinery.BYTECODE_SUFFIXES, ".zip", ".egg", ".whl", ".pyz", ".mo")
+
+_PACKAGES_DEEP = 3
+
+_FOLDERS_AT_MOST = 500
+
+ASSETS_AT_MOST = 10_000
+"""So many assets are watched: their folders are told by the application, and may be the root of everything."""
+
+
+class Files:
+    """The rules of one project; the same object for every engine.
+
+    *root* is where relative names start and what log lines are relative to (default: the project's folder).
+    """
+
+    def __init__(self, settings: Settings, root: str | None = None) -> None:
+        self.root = os.path.abspath(root or project_root())
+        self._third_party = settings.third_party
+        # Compiled here: they are used in a thread that had better do nothing but ask the file system.
+        self._exclude = [Entry(text, self.root) for text in settings.exclude if text != "!"]
+        self._extra = [Entry(text, self.root) for text in settings.extra_files if text != "!"]
+        self._gitignore = GitIgnore(self.root)
+        self._walked: frozenset[str] = frozenset()
+        self._extra_walk = CachedWalk(self._walk_extra)
+        # By kind. Replaced as a whole: a thread walks them while another one adds to them.
+        self._asset_folders: dict[str, tuple[str, ...]] = {}
+        self._asset_walk = CachedWalk(self._walk_assets)
+        self._assets_walked: frozenset[str] = frozenset()
+        paths = sysconfig.get_paths()
+        libraries = {os.path.abspath(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+        self._libraries = tuple(library for library in libraries if not under(self.root, library))
+
+    def ours(self, path: str) -> bool:
+        """Whether a change of this loaded file counts."""
+        return not self._not_ours(path)
+
+    def excluded(self, path: str) -> bool:
+        """Whether the setting ``exclude`` names this file or a folder above it."""
+        return self._excluding(path) is not None
+
+    def path(self, given: str) -> str:
+        """The absolute path under which the file *given* (relative to the project) is known."""
+        return source_of(os.path.join(self.root, given))
+
+    def explain(self, path: str) -> str:
+        """Whether a change of *path* (relative to the project) causes a reload, and the rule that decides: one line."""
+        return printable(self._explained(self.path(path)))
+
+    def relative(self, path: str) -> str:
+        """*path* for a log line: relative to the project where it lies in it, on one line."""
+        return relative(path, self.root)
+
+    def extra(self) -> set[str]:
+        """The files listed in ``extra_files``, globs expanded as of now; a name without a glob need not exist."""
+        return set(self._extra_walk.now())
+
+    def add_assets(self, kind: str, folders: Iterable[str]) -> tuple[str, ...]:
+        """What is in *folders* is of that *kind* (see `generation`), too. Those of them that were not known."""
+        known = self._asset_folders.get(kind, ())
+        new = tuple(folder for folder in dict.fromkeys(folders) if folder not in known)
+        if new:
+            self._asset_folders = {**self._asset_folders, kind: known + new}
+            self._asset_walk = CachedWalk(self._walk_assets)
+        return new
+
+    def asset_kind(self, path: str) -> str | None:
+        """Of which kind this file is by the folder it lies in: what workers keep of it is reset when it changes."""
+        for kind in KINDS:
+            for folder in self._asset_folders.get(kind, ()):
+                inside = path[len(os.path.join(folder, "")) :] if under(path, folder) else ""
+                if inside and _IS_ASSET[kind](inside):
+                    return None if self.excluded(path) else kind
+        return None
+
+    def assets(self) -> set[str]:
+        """The files in the folders of `add_assets`, as of now; `ASSETS_AT_MOST`."""
+        return set(self._asset_walk.now())
+
+    def walked(self) -> frozenset[str]:
+        """The folders in which `extra` and `assets` looked for files the last time: where a new one may appear."""
+        return self._walked | self._assets_walked
+
+    def importable(self, folder: str) -> frozenset[str]:
+        """The names in *folder* whose appearing may make a failed import succeed."""
+        return frozenset(
+            entry.name
+            for entry in _entries(folder)
+            if not IGNORED_NAMES.match(entry.name)
+            and entry.name not in IGNORED_FOLDERS
+            and (entry.name.endswith(_IMPORTABLE) or _is_folder(entry))
+        )
+
+    def installed(self, folder: str) -> frozenset[str]:
+        """The distributions in a site-packages folder: the cheapest witness that something was installed."""
+        return frozenset(entry.name for entry in _entries(folder) if entry.name.endswith(_INSTALLED))
+
+    def import_folders(self, loaded: Iterable[str]) -> set[str]:
+        """Where a module that a failed import missed could appear: also inside a package that is being written."""
+        here = _here() or self.root
+        start = {self.root, here, *map(os.path.dirname, loaded)}
+        entries = [os.path.normpath(os.path.join(here, entry)) for entry in sys.path]
+        start.update(entry for entry in entries if self.ours(os.path.join(entry, "x")))
+        folders: set[str] = set()
+        for folder in start:
+            for path, inside, _ in os.walk(folder):
+                folders.add(path)
+                known = self.importable(path)
+                deep = os.path.relpath(path, folder).count(os.sep) >= _PACKAGES_DEEP
+                inside[:] = (
+                    [] if deep or len(folders) > _FOLDERS_AT_MOST else [each for each in inside if each in known]
+                )
+        return folders
+
+    def install_folders(self) -> set[str]:
+        """The site-packages folders this process imports from."""
+        return {
+            os.path.normpath(os.path.join(_here(), entry))
+            for entry in sys.path
+            if os.path.basename(entry) in ("site-packages", "dist-packages") and os.path.isdir(entry)
+        }
+
+    def _excluding(self, path: str) -> Entry | None:
+        """The entry of ``exclude`` that keeps *path* out."""
+        last = next((entry for entry in reversed(self._exclude) if entry.pattern.match(path)), None)
+        return None if last is None or last.takes_back else last
+
+    def _not_ours(self, path: str) -> str:
+        """Why a change of this file would not count though it is loaded; nothing where it would."""
+        if under(path, PACKAGE_ROOT):
+            return "part of these hooks"
+        excluding = self._excluding(path)
+        if excluding is not None:
+            return f"exclude = {excluding.text!r}"
+        if self._third_party:
+            return ""
+        inside = os.path.relpath(path, self.root) if under(path, self.root) else path
+        for part in inside.split(os.sep)[:-1]:
+            if part in IGNORED_FOLDERS:
+                return f"third-party (in a folder {part}); third_party = true would"
+        for library in self._libraries:
+            if under(path, library):
+                return f"third-party (in {library}); third_party = true would"
+        return ""
+
+    def _walk_extra(self, by: set[str]) -> set[str]:
+        ignored = self._gitignore.now()
+        found = {path for path in self._listed(ignored) if not self.excluded(path)}
+        by |= self._walked
+        by.update(ignored.files())
+        by.update(entry.start for entry in self._extra)
+        return found
+
+    def _walk_assets(self, by: set[str]) -> set[str]:
+        folders = self._asset_folders
+        found = {path for path in mo_files(folders.get(TRANSLATIONS, ()), by) if self.asset_kind(path)}
+        for start in folders.get(TEMPLATES, ()):
+            by.add(start)
+            for folder, inside, names in os.walk(start):
+                if len(found) >= ASSETS_AT_MOST:
+                    break
+                by.add(folder)
+                inside[:] = [each for each in inside if not never_entered(folder, each)]
+                found.update(path for name in names for path in [os.path.join(folder, name)] if self.asset_kind(path))
+        self._assets_walked = frozenset(by)
+        return found
+
+    def _listed(self, ignored: Ignored) -> dict[str, Entry]:
+        """The files that ``extra_files`` lists, each with the entry that does."""
+        found: dict[str, Entry] = {}
+        walked: set[str] = set()
+        for entry in self._extra:
+            if entry.takes_back:
+                found = {path: other for path, other in found.items() if not entry.pattern.match(path)}
+            else:
+                found.update(dict.fromkeys(entry.expanded(ignored, walked), entry))
+        self._walked = frozenset(walked)
+        return found
+
+    def _explained(self, path: str) -> str:
+        excluding, entry, not_ours = (
+            self._excluding(path),
+            self._listed(self._gitignore.now()).get(path),
+            self._not_ours(path),
+        )
+        if entry is not None and excluding is None:
+            return f"watched: listed by extra_files = {entry.text!r}"
+        kind = self.asset_kind(path)
+        if kind is not None:
+            return f"watched: {kind} of Django are reset, no reload"
+        if excluding is None and not path.endswith(_LOADABLE):
+            return self._unlisted(path)
+        if not_ours:
+            return f"not watched: {not_ours}"
+        return f"watched when it is loaded: it lies in {'the project' if under(path, self.root) else 'no library'}"
+
+    def _unlisted(self, path: str) -> str:
+        """What keeps ``extra_files`` from listing *path*, which is no module either."""
+        if os.path.isdir(path):
+            return "not watched: a folder; only the files in it can be"
+        last = next((entry for entry in reversed(self._extra) if entry.speaks_of(path)), None)
+        if last is None:
+            temporary = IGNORED_NAMES.match(os.path.basename(path))
+            return f"not watched: {TEMPORARY if temporary else 'no module, and extra_files does not list it'}"
+        if last.takes_back:
+            return f"not watched: extra_files = {last.text!r}"
+        why = last.passed_over(path, self._gitignore.now())
+        if not why and not os.path.lexists(path):
+            return f"watched once it is there: listed by extra_files = {last.text!r}"
+        return f"not watched: {why or 'no file that can be reached'}, so not listed by extra_files = {last.text!r}"
+
+
+def _is_translation(inside: str) -> bool:
+    return inside.endswith(".mo")
+
+
+def _is_template(inside: str) -> bool:
+    # Modules and archives may lie there, too: of those counts what is loaded.
+    *folders, name = inside.split(os.sep)
+    return not (name.endswith(_LOADABLE) or IGNORED_NAMES.match(name) or IGNORED_FOLDERS.intersection(folders))
+
+
+_IS_ASSET: dict[str, Callable[[str], bool]] = {TRANSLATIONS: _is_translation, TEMPLATES: _is_template}
+
+
+def _here() -> str:
+    """The working directory, or nothing where that has been deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

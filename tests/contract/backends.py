@@ -17,7 +17,11 @@ from harness.waiting import LIMIT
 
 APPS = Path(__file__).parent.parent / "apps"
 WORKERS = 2
-CLIENTS = 3
+CLIENTS = 2
+# Seconds that catch a hang: beside many others a reload takes ten times as long as alone.
+LONG = 60.0
+# `wsgi-reload --wait` gives up before the harness gives up on the command.
+WAIT = ("--wait", "--timeout", str(2 * LIMIT - 5))
 # Enough to meet every worker.
 MANY = 6
 NO_GUNICORN = "" if GUNICORN else "gunicorn is not installed"
@@ -81,7 +85,7 @@ class Backend:
 
     def wait_served(self) -> None:
         """Wait until the last save is in service in every worker."""
-        code, output, errors = self.command("status", "--wait", "--timeout", str(2 * LIMIT))
+        code, output, errors = self.command("status", *WAIT)
         assert code == 0, output + errors
         assert self.versions() == {self.project.version}
 
@@ -94,8 +98,8 @@ class Backend:
 
     def wait_refused(self) -> None:
         """Wait until the refusal of `app.py` is logged and known to `status`."""
-        wait_until(self.refusals, "app.py is refused")
-        found = wait_until(self._refused, "status tells of the refusal")
+        wait_until(self.refusals, "app.py is refused", LONG)
+        found = wait_until(self._refused, "status tells of the refusal", LONG)
         assert found["refusals"] == 1
         assert found["last_refusal"]["path"] == str(self.project.root / "app.py")
         assert "NameError" in found["last_refusal"]["reason"]
@@ -106,7 +110,7 @@ class Backend:
 
     def wait_reverted(self) -> None:
         """Wait until it is known that all files are as they were loaded."""
-        code, output, errors = self.command("status", "--wait", "--timeout", str(LIMIT))
+        code, output, errors = self.command("status", *WAIT)
         assert code == 0, output + errors
 
     def reloads(self) -> int:
@@ -230,7 +234,7 @@ class HupBeforeGunicorn(Backend):
         self.server.wait_for_everyone(self.project.version)
 
     def wait_refused(self) -> None:
-        (line,) = wait_until(self.refusals, "app.py is refused")
+        (line,) = wait_until(self.refusals, "app.py is refused", LONG)
         assert "NameError" in line
 
     def wait_reverted(self) -> None:

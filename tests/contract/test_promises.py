@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Callable, TypeVar
 
 import pytest
-from contract.backends import BACKENDS, Backend
+from contract.backends import BACKENDS, LONG, Backend
 from harness import holds, wait_until
 
 pytestmark = pytest.mark.contract
@@ -200,7 +201,7 @@ def test_good_save_is_served(backend: Backend) -> None:
             for _ in range(2):
                 project.release()
                 served.append(project.version)
-                load.wait_for(project.version)
+                load.wait_for(project.version, LONG)
                 backend.wait_served()
                 assert load.versions(time.monotonic()) == {project.version}
         assert load.failed == []
@@ -221,7 +222,7 @@ def test_broken_save_keeps_old_code_serving_until_repair(backend: Backend) -> No
             assert pids <= backend.pids()
             assert backend.reloads() == 0
             project.release()
-            load.wait_for(project.version)
+            load.wait_for(project.version, LONG)
             backend.wait_served()
         assert load.failed == []
         assert load.versions(0.0) == {served, project.version}
@@ -245,7 +246,7 @@ def test_reverted_save_reloads_nothing(backend: Backend) -> None:
             assert backend.reloads() == 0
             assert load.versions(0.0) == {served}
             project.release()
-            load.wait_for(project.version)
+            load.wait_for(project.version, LONG)
             backend.wait_served()
         assert load.failed == []
         assert load.versions(0.0) == {served, project.version}
@@ -260,9 +261,9 @@ def test_save_during_a_trial_wins(backend: Backend) -> None:
     with backend.running():
         with backend.load() as load:
             project.release(top=ENDLESS)
-            wait_until((project.root / "trying").exists, "the save is tried")
+            wait_until((project.root / "trying").exists, "the save is tried", LONG)
             project.release()
-            load.wait_for(project.version)
+            load.wait_for(project.version, LONG)
             backend.wait_served()
         assert load.failed == []
         assert load.versions(0.0) == {served, project.version}
@@ -300,7 +301,7 @@ def test_requested_reload_of_broken_code_is_refused(backend: Backend) -> None:
             assert pids <= backend.pids()
             assert backend.versions() == {served}
             project.release()
-            load.wait_for(project.version)
+            load.wait_for(project.version, LONG)
             backend.wait_served()
         assert load.failed == []
         assert load.versions(0.0) == {served, project.version}
@@ -314,7 +315,7 @@ def test_hup_replaces_workers(backend: Backend) -> None:
         pids = backend.pids()
         with backend.load() as load:
             backend.server.hup()
-            wait_until(lambda: not backend.pids() & pids, "all workers are new")
+            wait_until(lambda: not backend.pids() & pids, "all workers are new", LONG)
             backend.wait_for_crew()
             backend.wait_ready()
             assert backend.versions() == {project.version}
@@ -339,7 +340,7 @@ def test_hup_of_broken_code_changes_nothing(backend: Backend) -> None:
             assert pids <= backend.pids()
             assert backend.versions() == {served}
             project.release()
-            load.wait_for(project.version)
+            load.wait_for(project.version, LONG)
             backend.wait_served()
         assert load.failed == []
         assert load.versions(0.0) == {served, project.version}
@@ -359,7 +360,7 @@ def test_pause_holds_saves_until_resume(backend: Backend) -> None:
                 assert backend.command("status", "--wait")[0] == 3
             found = backend.status()
             assert found["paused"]
-            assert found["pending"] == ["app.py"]
+            assert [Path(each).name for each in found["pending"]] == ["app.py"]
             assert load.versions(0.0) == {served}
             assert pids <= backend.pids()
             assert backend.command("resume", "--wait")[0] == 0
@@ -379,7 +380,9 @@ def test_broken_start_waits_for_repair(backend: Backend) -> None:
     project.broken(top="undefined_name")
     with backend.running(ready=False):
         wait_until(
-            lambda: "app.py" in backend.hooks.log and "NameError" in backend.hooks.log, "the log names file and reason"
+            lambda: "app.py" in backend.hooks.log and "NameError" in backend.hooks.log,
+            "the log names file and reason",
+            LONG,
         )
         project.release()
         backend.wait_ready()
@@ -401,7 +404,7 @@ def test_worker_killed_beside_broken_code_leaves_others_serving(backend: Backend
             assert load.versions(0.0) == {served}
             assert max(pids) in backend.pids()
             project.release()
-            load.wait_for(project.version)
+            load.wait_for(project.version, LONG)
             backend.wait_served()
         assert load.failed == []
         assert load.versions(0.0) == {served, project.version}
@@ -422,7 +425,7 @@ def test_workers_killed_beside_broken_code_are_replaced(backend: Backend) -> Non
             assert not backend.pids() & pids
             assert backend.versions() == {served}
             project.release()
-            load.wait_for(project.version)
+            load.wait_for(project.version, LONG)
             backend.wait_served()
         assert load.failed == []
         assert load.versions(0.0) == {served, project.version}
@@ -471,4 +474,4 @@ def test_stop_during_a_trial_leaves_nothing(backend: Backend) -> None:
         project.release()
         backend.wait_served()
         project.release(top=ENDLESS)
-        wait_until((project.root / "trying").exists, "the save is tried")
+        wait_until((project.root / "trying").exists, "the save is tried", LONG)

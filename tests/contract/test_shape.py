@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from contract.backends import APPS, WORKERS
+from contract.backends import APPS, LONG, WAIT, WORKERS
 from harness import CONFIGURATION, GUNICORN, HAVE_UWSGI, MODULE, PACKAGE, Gunicorn, Project, Server, Uwsgi, wait_until
 from harness.steering import commanded, status
 
@@ -53,7 +53,7 @@ def wait_watching(server: Server) -> None:
 
 def wait_served(server: Server) -> None:
     """Wait until the last save is in service in every worker."""
-    code, output, errors = commanded(server, "status", "--wait", "--timeout", "30", str(server.pid))
+    code, output, errors = commanded(server, "status", *WAIT, str(server.pid))
     assert code == 0, output + errors
     assert {server.version() for _ in range(6)} == {server.project.version}
 
@@ -70,7 +70,7 @@ def test_arbiter_has_one_watcher_thread_and_reloads_in_its_main_thread(face: str
         project.release()
         wait_served(server)
         (project.root / "ask").touch()
-        wait_until(lambda: status(server)["reloads"] == 2, "the reload that the thread asked for")
+        wait_until(lambda: status(server)["reloads"] == 2, "the reload that the thread asked for", LONG)
         wait_served(server)
         noted = notes(project)
     main = [str(server.pid), str(server.pid)]

@@ -1,0 +1,13 @@
+"""Answers the text that it is configured with."""
+
+import os
+
+
+def make(global_conf, text):
+    """The application, as PasteDeploy asks for it."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [f"{text} {os.getpid()}".encode()]
+
+    return app

@@ -101,6 +101,7 @@ def test_hook_that_raises_refuses_the_save(hook: str, options: list[str], tmp_pa
     """It is refused by the name of the hook, the old code serves, and the next change heals."""
     with start(tmp_path, "hooks_that_raise", *options) as server:
         project = server.project
+        server.wait_for_log("watching")
         flag = project.root / f"raise-{hook}"
         flag.touch()
         project.edit("app.py", '"v1"', '"v2"')
@@ -129,6 +130,7 @@ def test_hook_that_raises_does_not_stop_reloading(hook: str, tmp_path: Path) -> 
     """It is named, and the saves after it go in."""
     with start(tmp_path, "hooks_that_raise") as server:
         project = server.project
+        server.wait_for_log("watching")
         flag = project.root / f"raise-{hook}"
         flag.touch()
         project.edit("app.py", '"v1"', '"v2"')

@@ -46,6 +46,7 @@ def test_http_only_application_serves_where_the_lifespan_is_off(kind: str, site:
     """An application that knows no lifespan is not called with one; saves go in."""
     with serve(site, kind, "app:app") as server:
         server.wait_ready(LIMIT)
+        server.wait_for_log("watching")
         site.edit("app.py", '"v1"', '"v2"')
         server.wait_for_version("v2")
         site.save("app.py", "undefined_name\n")
@@ -68,6 +69,7 @@ def test_lifespan_that_is_off_is_not_run(kind: str, site: Project) -> None:
     """Neither at the start nor by a save."""
     with serve(site, kind, "recorded:app") as server:
         server.wait_ready(LIMIT)
+        server.wait_for_log("watching")
         assert not (site.root / "lifespan").exists()
         site.edit("recorded.py", '"v1"', '"v2"')
         server.wait_for_version("v2")
@@ -90,6 +92,7 @@ def test_keywords_of_the_worker_class_hold(kind: str, application: str, first: s
     """Before and after a save, as without the hooks."""
     with serve(site, kind, application) as server:
         server.wait_ready(LIMIT)
+        server.wait_for_log("watching")
         assert server.version() == first
         site.edit(application.partition(":")[0] + ".py", '"v1"', '"v2"')
         server.wait_for_version(second)
@@ -113,6 +116,7 @@ def test_failed_lifespan_startup_keeps_old_code_serving(kind: str, application: 
     """A save whose lifespan fails is refused, whatever the keywords; its repair goes in."""
     with serve(site, kind, application) as server:
         server.wait_ready(LIMIT)
+        server.wait_for_log("watching")
         site.edit("recorded.py", 'FAILURE = ""', 'FAILURE = "no database"')
         server.wait_for_log(REFUSED + "no database", limit=LIMIT)
         assert server.version() == "v1"

@@ -73,7 +73,7 @@ def test_broken_configuration_is_refused_as_such_where_the_server_changes_its_fo
 # -- PasteDeploy ---------------------------------------------------------------------------------------------------
 
 uwsgi_too = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
-uwsgi = pytest.param("uwsgi site.ini", marks=uwsgi_too)
+uwsgi = pytest.param("--ini-paste site.ini", marks=uwsgi_too)
 
 
 @pytest.fixture
@@ -87,28 +87,34 @@ def site(tmp_path: Path) -> Project:
 
 def serve(site: Project, name: str, *, wait: bool = True) -> Server:
     """Two workers of the server and with the ini file that *name* says."""
-    kind, _, file = name.partition(" ")
-    if kind == "gunicorn":
+    option, _, file = name.partition(" ")
+    if option == "gunicorn":
         return Gunicorn(site, "--paste", file, workers=2, application=None, wait=wait)
-    return Uwsgi(site, workers=2, target=("--ini-paste", file), wait=wait)
+    given = f"config:{site.root / file}" if option == "--paste" else file
+    return Uwsgi(site, workers=2, target=(option, given), wait=wait)
 
 
-def each_ini(fault: str, *names: str) -> list[Any]:
-    """gunicorn with these ini files, where *fault* is; uWSGI watches what `--ini-paste` names."""
-    fails = pytest.mark.xfail(strict=True, reason=fault)
-    return [*(pytest.param(f"gunicorn {name}", marks=fails) for name in names), uwsgi]
+unwatched = pytest.mark.xfail(strict=True, reason="the ini file that makes the application is not watched")
 
 
 @pytest.mark.parametrize(
     "name",
-    each_ini("the ini file that makes the application is not watched", "site.ini", "site.ini#main", "derived.ini"),
+    [
+        pytest.param("gunicorn site.ini", marks=unwatched),
+        pytest.param("gunicorn site.ini#main", marks=unwatched),
+        pytest.param("gunicorn derived.ini", marks=unwatched),
+        uwsgi,
+        pytest.param("--paste site.ini", marks=uwsgi_too),
+        pytest.param("--ini-paste derived.ini", marks=[uwsgi_too, unwatched]),
+    ],
 )
 def test_paste_ini_is_watched(name: str, site: Project) -> None:
-    """What is saved in it is served."""
+    """What is saved in it is served, by every worker."""
     with serve(site, name) as server:
         server.wait_for_log("watching")
+        server.wait_for_everyone("v1")
         site.edit("site.ini", "text = v1", "text = v2")
-        server.wait_for_version("v2", limit=LIMIT)
+        wait_until(lambda: set(server.answers().values()) == {"v2"}, "everyone answers v2", LIMIT)
 
 
 @pytest.mark.xfail(strict=True, reason="the refusal of a broken ini file names another file")
@@ -134,9 +140,7 @@ def test_broken_paste_ini_is_refused(name: str, old: str, new: str, site: Projec
         server.wait_for_version("v2", limit=LIMIT)
 
 
-@pytest.mark.parametrize(
-    "name", each_ini("the ini file is not watched: its repair after a broken start does not go in", "site.ini")
-)
+@pytest.mark.parametrize("name", [pytest.param("gunicorn site.ini", marks=unwatched), uwsgi])
 def test_paste_ini_broken_at_the_start_is_repaired(name: str, site: Project) -> None:
     """The server waits for the repair."""
     site.edit("site.ini", "pasted:make", "pasted:nothing")

@@ -51,7 +51,8 @@ def test_http_only_application_serves_where_the_lifespan_is_off(kind: str, site:
         server.wait_for_version("v2")
         site.save("app.py", "undefined_name\n")
         server.wait_for_log(REFUSED + "undefined_name")
-        assert server.version() == "v2"
+        # An asgi worker that was told to leave may still answer a visitor.
+        server.wait_for_version("v2")
 
 
 runs = pytest.mark.xfail(strict=True, reason="the hooks run a lifespan that the worker class has switched off")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -43,7 +42,9 @@ def at_rest(imports: Path) -> None:
         cell("uwsgi", "project", "import", "0.3", fault="tries new code for ever: the file that is gone is a change"),
         cell("run", "temporary", "import", "0.3"),
         cell("run", "project", "import", "0.3", fault="restarts for ever: the file that is gone is a change"),
-        cell("serve", "project", "import", "0.3", fault="never serves: what it has loaded is never what is on the disk"),
+        cell(
+            "serve", "project", "import", "0.3", fault="never serves: what it has loaded is never what is on the disk"
+        ),
     ],
 )
 def test_module_whose_file_is_gone_after_its_import_is_no_change(
@@ -100,7 +101,15 @@ def test_module_that_is_only_looked_up_is_not_loaded(tmp_path: Path, face: str, 
         assert not (project.root / "executed.log").exists()
 
 
-@pytest.mark.parametrize("by", ["find_spec", "LazyLoader"])
+@pytest.mark.parametrize(
+    "by",
+    [
+        pytest.param(
+            "find_spec", marks=pytest.mark.xfail(strict=True, reason="the trial imports what was only looked up")
+        ),
+        "LazyLoader",
+    ],
+)
 def test_trial_does_not_execute_what_the_program_only_looked_up(tmp_path: Path, by: str) -> None:
     """The trial that finds out what can be imported beside the program leaves the module alone."""
     project = copied("looked_up", tmp_path / "project")
@@ -111,6 +120,7 @@ def test_trial_does_not_execute_what_the_program_only_looked_up(tmp_path: Path, 
         assert not (project.root / "executed.log").exists()
 
 
+@pytest.mark.xfail(strict=True, reason="what find_spec looks up counts as loaded")
 def test_code_changed_is_false_for_a_module_that_is_only_looked_up(tmp_path: Path) -> None:
     """A save of a module that was asked for by `find_spec`, and not imported, is no change; of one imported it is."""
     (tmp_path / "danger.py").write_text("")
@@ -125,8 +135,18 @@ def test_code_changed_is_false_for_a_module_that_is_only_looked_up(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("face", "at", "by"),
-    [cell(face, "import", by) for face in ("gunicorn", "uwsgi", "run", "serve") for by in ("spec", "runpy", "compile")]
-    + [cell(face, "request", by) for face in ("gunicorn", "uwsgi") for by in ("spec", "runpy", "compile")],
+    [
+        cell(face, at, by, fault="a file that the application executes itself is not watched")
+        for face, at in (
+            ("gunicorn", "import"),
+            ("gunicorn", "request"),
+            ("uwsgi", "import"),
+            ("uwsgi", "request"),
+            ("run", "import"),
+            ("serve", "import"),
+        )
+        for by in ("spec", "runpy", "compile")
+    ],
 )
 def test_file_that_the_application_executes_itself_is_watched(
     tmp_path: Path, face: str, at: str, by: str, limit: float
@@ -142,7 +162,13 @@ def test_file_that_the_application_executes_itself_is_watched(
 # -- what is ours ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("face", [cell(face) for face in ("gunicorn", "uwsgi", "run", "serve")])
+@pytest.mark.parametrize(
+    "face",
+    [
+        cell(face, fault="a package that is linked into site-packages is taken for a library")
+        for face in ("gunicorn", "uwsgi", "run", "serve")
+    ],
+)
 def test_package_that_is_linked_into_site_packages_is_ours(tmp_path: Path, face: str, limit: float) -> None:
     """As `flit install --symlink` leaves it: what counts is where the link leads, into the project."""
     project = copied("plain", tmp_path / "project")
@@ -161,6 +187,7 @@ def linked(folder: Path, project: Project) -> Path:
     return site
 
 
+@pytest.mark.xfail(strict=True, reason="a package that is linked into site-packages is taken for a library")
 def test_code_changed_sees_a_package_that_is_linked_into_site_packages(tmp_path: Path) -> None:
     """The same for `code_changed()`."""
     project = copied("plain", tmp_path / "project")
@@ -171,7 +198,15 @@ def test_code_changed_sees_a_package_that_is_linked_into_site_packages(tmp_path:
     assert answers(project.root, code) == ["1"]
 
 
-@pytest.mark.parametrize("face", [cell(face) for face in ("gunicorn", "uwsgi", "run", "serve")])
+@pytest.mark.parametrize(
+    "face",
+    [
+        cell("gunicorn"),
+        cell("uwsgi"),
+        cell("run", fault="the program does not tell of files below a folder with the name of a library"),
+        cell("serve", fault="the program does not tell of files below a folder with the name of a library"),
+    ],
+)
 @pytest.mark.parametrize("name", ["dist-packages", "site-packages"])
 def test_project_inside_a_folder_with_the_name_of_a_library_is_ours(
     tmp_path: Path, face: str, name: str, limit: float

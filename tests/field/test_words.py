@@ -24,6 +24,7 @@ needs_watchfiles = pytest.mark.skipif(
 )
 # Two servers that are silent would hold up a command that asks one after the other for longer than this.
 SILENCE = 8.0
+WAITS = pytest.mark.xfail(strict=True, reason="each silent server of another project is waited for, 5 s")
 
 
 def plain(root: Path) -> Project:
@@ -36,6 +37,7 @@ def plain(root: Path) -> Project:
 # -- explain -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.xfail(strict=True, reason="explain takes one path")
 def test_explain_takes_several_paths(tmp_path: Path) -> None:
     """One command explains all files that it is given."""
     plain(tmp_path)
@@ -53,6 +55,7 @@ def test_explain_takes_several_paths(tmp_path: Path) -> None:
     assert "app.py" in done.stdout and "part.py" in done.stdout
 
 
+@pytest.mark.xfail(strict=True, reason="explain says not loaded of a program that tells nothing")
 def test_explain_does_not_say_not_loaded_of_a_program_that_does_not_tell(tmp_path: Path) -> None:
     """`python -E` reports nothing: whether it has loaded a module nobody knows."""
     plain(tmp_path)
@@ -63,6 +66,7 @@ def test_explain_does_not_say_not_loaded_of_a_program_that_does_not_tell(tmp_pat
         assert "not loaded" not in output
 
 
+@pytest.mark.xfail(strict=True, reason="explain says not loaded of a file that is no module")
 def test_explain_does_not_say_not_loaded_of_a_listed_file(tmp_path: Path) -> None:
     """A file that is no module is opened, not loaded, and nobody reports that."""
     project = plain(tmp_path)
@@ -76,7 +80,10 @@ def test_explain_does_not_say_not_loaded_of_a_listed_file(tmp_path: Path) -> Non
 # -- the log -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("face", [cell(face) for face in ("gunicorn", "uwsgi", "run")])
+@pytest.mark.parametrize(
+    "face",
+    [cell(face, fault="the reload names the folder site-packages only") for face in ("gunicorn", "uwsgi", "run")],
+)
 def test_change_of_site_packages_names_the_distribution(tmp_path: Path, face: str, limit: float) -> None:
     """Something is installed: the line of the reload names it, not the folder alone."""
     project = plain(tmp_path / "project")
@@ -90,6 +97,7 @@ def test_change_of_site_packages_names_the_distribution(tmp_path: Path, face: st
 
 @needs_django
 @pytest.mark.parametrize("face", [cell("gunicorn"), cell("uwsgi")])
+@pytest.mark.xfail(strict=True, reason="the refusal names wsgi.py, which nobody has saved")
 def test_bad_installed_apps_entry_names_the_settings_file(tmp_path: Path, face: str, limit: float) -> None:
     """The refusal names the file that was saved; wsgi.py is where Django happened to be called."""
     project = copied("installed_apps", tmp_path)
@@ -108,10 +116,11 @@ def test_bad_installed_apps_entry_names_the_settings_file(tmp_path: Path, face: 
 
 
 @needs_watchfiles
+@pytest.mark.xfail(strict=True, reason="watchfiles is recommended while it is in use")
 def test_watchfiles_in_use_is_not_recommended(tmp_path: Path) -> None:
     """Saves are noticed by events; the looks now and then beneath them may take long, and nobody is told to install it."""
     project = plain(tmp_path)
-    environment = {**STAT, "WSGI_RELOAD_ENGINE": "watchfiles", "WSGI_RELOAD_BUDGET": "0.000001"}
+    environment = {**STAT, "WSGI_RELOAD_ENGINE": "watchfiles", "WSGI_RELOAD_BUDGET": "0.0001"}
     with in_service("gunicorn", project, environment, 15.0) as server:
         for number in (1, 2):
             release(project, "part.py", f"v{number}", f"v{number + 1}")
@@ -123,20 +132,26 @@ def test_watchfiles_in_use_is_not_recommended(tmp_path: Path) -> None:
 # -- status ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [("status",), ("status", "--wait"), ("explain", "app.py")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("status",), marks=WAITS),
+        pytest.param(("status", "--wait"), marks=WAITS),
+        ("explain", "app.py"),
+    ],
+    ids=" ".join,
+)
 def test_command_about_one_project_does_not_wait_for_the_dead_server_of_another(
     tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     """Two servers of other projects stand still: what is asked about this project's server is shown at once."""
-    (tmp_path / "run").mkdir(mode=0o700)
     with ExitStack() as stack:
-        servers = []
-        for name in ("mine", "other", "third"):
-            root = plain(tmp_path / name).root
-            script = Script(root, "app.py", environment={"XDG_RUNTIME_DIR": str(tmp_path / "run")})
-            servers.append(stack.enter_context(script))
-            script.quiet()
-        mine, *others = servers
+        mine = Script(plain(tmp_path / "mine").root, "app.py")
+        together = {"XDG_RUNTIME_DIR": str(mine.runtime)}
+        others = [Script(plain(tmp_path / name).root, "app.py", environment=together) for name in ("other", "third")]
+        for each in (mine, *others):
+            stack.enter_context(each)
+            each.quiet()
         for each in others:
             stack.callback(processes.kill, each.pid, signal.SIGCONT)
             each.send(signal.SIGSTOP)
@@ -146,4 +161,4 @@ def test_command_about_one_project_does_not_wait_for_the_dead_server_of_another(
             )
         stack.callback(command.wait)
         stack.callback(command.kill)
-        wait_until(lambda: str(tmp_path / "mine") in (tmp_path / "shown.txt").read_text(), "it is shown", SILENCE)
+        wait_until(lambda: str(mine.pid) in (tmp_path / "shown.txt").read_text(), "it is shown", SILENCE)

@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from part import VERSION
+from part import VERSION  # type: ignore[import-not-found]
 
 if __name__ == "__main__":
     print("serving", VERSION, flush=True)

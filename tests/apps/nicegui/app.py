@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from part import VERSION
+from part import VERSION  # type: ignore[import-not-found]
 
 if __name__ in {"__main__", "__mp_main__"}:
     with Path("runs.log").open("a") as log:

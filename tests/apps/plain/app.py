@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from part import VERSION
+from part import VERSION  # type: ignore[import-not-found]
 
 
 def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PACKAGE, Project, Script, processes, wait_until
+from harness import PACKAGE, Project, Script, holds, processes, wait_until
 from harness.waiting import LIMIT
 
 from .faces import APPS, WATCHING, Run, copied, release
@@ -63,10 +63,11 @@ def test_trial_does_not_run_a_script_that_is_guarded_for_multiprocessing_too(
     project = program("nicegui", tmp_path)
     project.save("app.py", (tmp_path / "app.py").read_text().replace(GUARD, guard))
     with Script(tmp_path, "app.py") as script:
-        script.wait_for_log(WATCHING)
+        wait_served(script, "v1")
+        holds(lambda: (tmp_path / "runs.log").read_text() == ".", "the program runs once", 2.0)
+        script.quiet()
         project.save("part.py", BROKEN)
         script.wait_for_log(REFUSED, limit=limit)
-        assert (tmp_path / "runs.log").read_text() == "."
 
 
 # -- what is watched and tried -----------------------------------------------------------------------------------------

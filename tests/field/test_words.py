@@ -137,7 +137,7 @@ def test_watchfiles_in_use_is_not_recommended(tmp_path: Path) -> None:
     [
         pytest.param(("status",), marks=WAITS),
         pytest.param(("status", "--wait"), marks=WAITS),
-        ("explain", "app.py"),
+        pytest.param(("explain", "app.py"), marks=WAITS),
     ],
     ids=" ".join,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-SOON = 4.0
+SOON = 3.0
 LIMIT = 15.0
 
 

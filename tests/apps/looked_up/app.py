@@ -9,12 +9,11 @@ import importlib.util
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 VERSION = "v1"
 
-with Path(__file__).with_name("imports.log").open("a") as log:
+with open(os.path.join(os.path.dirname(__file__), "imports.log"), "a") as log:
     log.write(".")
 
 spec = importlib.util.find_spec("danger")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from edits import python
-from harness import PACKAGE, Project, Script, holds, wait_until
+from harness import PACKAGE, Project, holds
 
 from .faces import cell, copied, in_service, release
 
@@ -98,25 +98,6 @@ def test_module_that_is_only_looked_up_is_not_loaded(tmp_path: Path, face: str, 
         project.save("danger.py", "def\n")
         release(project, "app.py")
         server.wait_for_version("v2", limit=limit)
-        assert not (project.root / "executed.log").exists()
-
-
-@pytest.mark.parametrize(
-    "by",
-    [
-        pytest.param(
-            "find_spec", marks=pytest.mark.xfail(strict=True, reason="the trial imports what was only looked up")
-        ),
-        "LazyLoader",
-    ],
-)
-def test_trial_does_not_execute_what_the_program_only_looked_up(tmp_path: Path, by: str) -> None:
-    """The trial that finds out what can be imported beside the program leaves the module alone."""
-    project = copied("looked_up", tmp_path / "project")
-    with Script(project.root, "app.py", environment={"LOOK_BY": by}) as script:
-        imports = project.root / "imports.log"
-        wait_until(lambda: imports.exists() and imports.stat().st_size > 1, "the program runs, and a trial")
-        script.wait_for_trials()
         assert not (project.root / "executed.log").exists()
 
 

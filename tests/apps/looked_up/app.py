@@ -13,9 +13,6 @@ from typing import Any
 
 VERSION = "v1"
 
-with open(os.path.join(os.path.dirname(__file__), "imports.log"), "a") as log:
-    log.write(".")
-
 spec = importlib.util.find_spec("danger")
 assert spec is not None and spec.loader is not None
 if os.environ["LOOK_BY"] == "LazyLoader":

@@ -7,11 +7,12 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
 from harness import HAVE_UWSGI, Gunicorn, Hup, LittleServer, Project, Script, Serve, Server, Uwsgi, wait_until
-from harness.waiting import LIMIT, quietly
+from harness.waiting import LIMIT
 
 APPS = Path(__file__).resolve().parents[1] / "apps"
 SERVERS = ("gunicorn", "preload", "uwsgi", "run", "serve")
@@ -100,9 +101,12 @@ def save(project: Project, version: str = "v2", name: str = "app.py") -> None:
 
 
 def answered(server: Server, path: str = "/") -> str:
-    """The version that a client gets; the status where it is not 200, nothing where no server listens."""
-    status, text = quietly(lambda: server.ask(path)) or (0, "")
-    return text.split()[0] if status == 200 else str(status or "")
+    """The version that a client gets; the status where it is not 200, nothing where no server answers."""
+    try:
+        status, text = server.ask(path)
+    except (OSError, HTTPException):
+        return ""
+    return text.partition(" ")[0] if status == 200 else str(status)
 
 
 def in_service(server: Server, version: str = "v2", path: str = "/") -> bool:

@@ -4,7 +4,8 @@ One line a call in the file `notes`.
 """
 
 import sys
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import uwsgi
 import uwsgidecorators

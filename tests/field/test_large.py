@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from field.faces import (
+from harness import Project, Server, holds, processes, wait_until
+
+from .servers import (
     APPS,
     BLAMED,
     FACES,
@@ -30,7 +32,6 @@ from field.faces import (
     started,
     wait_for_outcome,
 )
-from harness import Project, Server, holds, processes, wait_until
 
 pytestmark = pytest.mark.field
 

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from field.faces import (
+from harness import HAVE_UWSGI, Hup, LittleServer, Project, Server, processes, wait_until
+from harness.steering import commanded
+
+from .servers import (
     APPS,
     FACES,
     REFUSED,
@@ -23,8 +26,6 @@ from field.faces import (
     started,
     unready,
 )
-from harness import HAVE_UWSGI, Hup, LittleServer, Project, Server, processes, wait_until
-from harness.steering import commanded
 
 pytestmark = pytest.mark.field
 

@@ -9,9 +9,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Callable
 
 import pytest
 from harness import ABSENT, HAVE_UWSGI, Project, Uwsgi, holds, patterns, wait_until

@@ -24,8 +24,8 @@ from wsgi_reload_hooks.cli import hup, main
 from wsgi_reload_hooks.core.log import ReloadLog
 from wsgi_reload_hooks.core.streams import Console
 from wsgi_reload_hooks.hup import pidfile
-from wsgi_reload_hooks.hup.backend import COMMAND_AT_MOST, SignalSender
 from wsgi_reload_hooks.hup.pidfile import PidFile
+from wsgi_reload_hooks.hup.sender import COMMAND_AT_MOST, SignalSender
 from wsgi_reload_hooks.watching.rules import Files
 
 AS_ROOT = ("--user", "root") if os.geteuid() == 0 else ()
@@ -213,7 +213,7 @@ def test_what_is_taken_back(project: Project, server: LittleServer) -> None:
         project.save("views.py", "def\n")
         watcher.wait_for_log(patterns.REFUSED)
         project.save("views.py", "")
-        watcher.wait_for_log(r"views\.py: as it is in service again, nothing to load")
+        watcher.wait_for_log(r"views\.py: change reverted, nothing to reload")
         project.release()
         assert watcher.wait_sent(1) == "app.py"
 
@@ -271,7 +271,7 @@ def test_where_the_server_runs(project: Project, server: LittleServer, tmp_path:
 def test_a_server_that_comes_later(project: Project) -> None:
     """No pid file: told once, and waited for. Who was started after the save has it, and is told nothing."""
     with Hup(project, "server.pid") as watcher:
-        assert "for nobody yet (server.pid: there is no such file)" in watcher.log
+        assert "for no server yet (server.pid: there is no such file)" in watcher.log
         project.release()
         watcher.wait_for_log(patterns.NOT_YET + r"there is no such file")
         # What the system tells of times is coarse.
@@ -303,7 +303,7 @@ def test_a_pid_file_that_is_no_good_for_a_while(project: Project, server: Little
         put(server, str(server.pid), LONG_AGO)
         watcher.wait_for_log(patterns.NOT_YET + "was started after it was written")
         project.save("views.py", "")
-        watcher.wait_for_log("PROVING -> SWITCHING", 2)
+        watcher.wait_for_log("TRYING -> SWITCHING", 2)
         holds(lambda: not server.got(), "nothing is sent", 0.6)
         server.pidfile.touch()
         assert watcher.wait_sent(1) == "app.py, views.py"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..control.channel import ControlSocket, Message
@@ -99,10 +99,11 @@ class ReloadLoop:
         log: ReloadLog,
         publisher: Publisher,
         assets: Assets | None = None,
+        install_folders: Callable[[], set[str]] | None = None,
     ) -> None:
         self.machine = ReloadMachine()
         self.digests = Digests()
-        self.watched = Watched(scanner, files, self.machine, self.digests)
+        self.watched = Watched(scanner, files, self.machine, self.digests, install_folders or files.install_folders)
         self.saved_at = time.monotonic()
         """When the last change was saved (monotonic seconds)."""
         self.control: ControlService | None = None

@@ -347,7 +347,7 @@ def test_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.
     path = date(save(tmp_path / "a", "one"))
     seen = signature(str(path))
     answers = iter([seen, Signature(1, 2, 3)])
-    monkeypatch.setattr("wsgi_reload_hooks.watching.scanner.signature", lambda path: next(answers))
+    monkeypatch.setattr("wsgi_reload_hooks.watching.signature.signature", lambda path: next(answers))
     assert Digests().now(str(path)) == UNKNOWN
 
 

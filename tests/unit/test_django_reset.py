@@ -81,7 +81,7 @@ def hello():
 def run(folder: Path, code: str, *arguments: str, configured: bool = True) -> list[str]:
     """What *code* printed, word by word."""
     preamble = PREAMBLE + (CONFIGURED if configured else "")
-    path = os.pathsep.join([str(PACKAGE_ROOT), str(Path(__file__).parent)])
+    path = os.pathsep.join([str(PACKAGE_ROOT), str(Path(__file__).parents[1])])
     # Django imports `cgi`, which warns, in its older versions.
     options = ("-W", "ignore::DeprecationWarning")
     argv = f"import sys\nsys.argv += {list(arguments)}\n"

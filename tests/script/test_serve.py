@@ -16,7 +16,7 @@ from harness.waiting import LIMIT
 from wsgi_reload_hooks.process.sockets import bind
 
 pytestmark = pytest.mark.skipif(not GUNICORN, reason="gunicorn is not installed")
-WAITS = (Path(__file__).parent / "apps" / "waits.py").read_text()
+WAITS = (Path(__file__).parents[1] / "apps" / "waits.py").read_text()
 HAVE_UVICORN = importlib.util.find_spec("uvicorn_worker") is not None
 HAVE_ASGI = GUNICORN >= (25,)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from edits import save
 from harness import processes, wait_until
-from test_cli import LIMIT, MODULE, cli, complaint, environment
-from test_hup import needs_root, our_package, python_of
+from hup.test_hup import needs_root, our_package, python_of
+from unit.test_cli import LIMIT, MODULE, cli, complaint, environment
 
 GOOD = """\
 from shop import views

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edits import python, save
+from edits import PACKAGE_ROOT, python, save
 from harness.waiting import wait_until
 
 from wsgi_reload_hooks.core.refusal import Refusal
@@ -34,7 +34,7 @@ def plan(folder: Path, *targets: Target, modules: Mapping[str, Any] | None = Non
     """What a server that stands in *folder* would have tried."""
     return Plan(
         command=(sys.executable,),
-        path=(".", *(each for each in sys.path if each != os.path.dirname(__file__))),
+        path=(".", *(each for each in sys.path if each != str(Path(__file__).parents[1]))),
         folder=str(folder),
         root=str(folder),
         targets=targets or (MODULE,),
@@ -466,7 +466,7 @@ def test_no_orphans(tmp_path: Path, code: str) -> None:
             f"import os, sys\nfrom wsgi_reload_hooks import Settings\n{ALONE}\nrehearse(plan, files, 60)",
         ],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(__file__))},
+        env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)},
     ) as parent:
         pids = number_in(tmp_path / "helper"), number_in(tmp_path / "pid")
         parent.kill()

@@ -249,7 +249,7 @@ import os, sys
 sys.path[:0] = {path!r}
 from pathlib import Path
 from edits import save
-from test_engines import Watch
+from unit.test_engines import Watch
 package = Path(sys.argv[1]) / "package"
 def mount():
     assert os.system("mount -t tmpfs none package") == 0
@@ -277,7 +277,7 @@ def test_a_file_system_that_is_unmounted_and_mounted(name: str, root: Path) -> N
         ["unshare", "-U", "-r", "-m", "mount", "-t", "tmpfs", "none", "."], cwd=root, check=False
     ).returncode:
         pytest.skip("nothing can be mounted here")
-    paths = [str(PACKAGE_ROOT), str(Path(__file__).parent), *sys.path]
+    paths = [str(PACKAGE_ROOT), str(Path(__file__).parents[1]), *sys.path]
     script = save(root / "script", MOUNTED.format(path=paths, engine=name))
     command = ["unshare", "-U", "-r", "-m", sys.executable, "-W", "ignore", str(script), str(root)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
@@ -548,7 +548,7 @@ import logging, os, sys, threading, time
 sys.path[:0] = {path!r}
 from pathlib import Path
 from harness.waiting import wait_until
-from test_engines import Watch
+from unit.test_engines import Watch
 root = Path(sys.argv[1])
 logging.basicConfig()
 with Watch(root, [root / "app.py", root / "last.py"], engine={engine!r}) as watch:
@@ -582,7 +582,7 @@ print("500 forks")
 def test_five_hundred_forks_beside_events(name: str, root: Path) -> None:
     """No child hangs, and the engine hears on: nothing of it is at work in the process that forks but one thread."""
     save(root / "app.py", "1")
-    paths = [str(PACKAGE_ROOT), str(Path(__file__).parent), *sys.path]
+    paths = [str(PACKAGE_ROOT), str(Path(__file__).parents[1]), *sys.path]
     script = save(root / "script", FORKS.format(path=paths, engine=name))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(script), str(root)],

@@ -22,7 +22,7 @@ from harness import GUNICORN, HAVE_UWSGI, IS_PYUWSGI, Load, Project, Server, pat
 from harness.uwsgi import PROGRAM as UWSGI_PROGRAM
 from harness.waiting import LIMIT
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIGS = CHECKOUT / "configs"
 UNITS = CONFIGS / "systemd"
 STORY = "/srv/shop"

@@ -13,7 +13,7 @@ from edits import date, save
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from test_watcher import EndOfScript, Script
+from unit.test_debounce import EndOfScript, Script
 
 from wsgi_reload_hooks.watching import debounce
 from wsgi_reload_hooks.watching.debounce import Debouncer, age, settled

@@ -17,7 +17,7 @@ from harness import HAVE_UWSGI, MODULE, PACKAGE, Gunicorn, Project, Uwsgi, patte
 
 import wsgi_reload_hooks
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 README = CHECKOUT / "README.md"
 DEMO = "python3 configs/demo/run.py"
 TESTS = "python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox run"

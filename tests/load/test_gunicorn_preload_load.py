@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from breakages import BOOT_TIMEOUT, BREAKAGES, LIFESPAN, assert_calm, project_with_dependencies
 from harness import Gunicorn, Project, each, is_asgi, one_at_a_time, patterns, processes, project_for, wait_until
-from test_gunicorn_bad_saves import BOOT_TIMEOUT, BREAKAGES, LIFESPAN, assert_calm, project_with_dependencies
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs what only Linux does with orphans")
 

@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 from harness import Gunicorn, Project, patterns, wait_until
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RUN = CONFIGS / "demo" / "run.py"
 GREETING = 'GREETING = "Hello, world"'
 INSTALLING = 120.0

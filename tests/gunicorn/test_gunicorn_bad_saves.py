@@ -24,7 +24,8 @@ from harness import (
 NOISE = 3.0
 
 
-@each(versions=("gthread",))
+@pytest.mark.load
+@each(versions=("gthread",), matrix=("tornado",))
 def test_each_breakage_and_its_repair_under_load(worker_class: str, tmp_path: Path) -> None:
     """Every kind of broken code: one report, no boot loop, no failed request; the repair is served soon."""
     project = project_with_dependencies(tmp_path / "project", worker_class)
@@ -53,6 +54,7 @@ def test_each_breakage_and_its_repair_under_load(worker_class: str, tmp_path: Pa
         assert server.count(r"out of memory") == 0
 
 
+@pytest.mark.adapters
 def test_the_report_ends_with_the_last_lines_of_the_traceback(project: Project) -> None:
     """A refusal names file and line, and shows the end of the traceback, once."""
     project.save("views.py", "def broken():\n    return undefined_name\n\nbroken()\n")
@@ -77,6 +79,7 @@ def test_a_death_without_a_word_names_the_file(cause: str, tmp_path: Path) -> No
         assert server.version() == project.version
 
 
+@pytest.mark.adapters
 def test_other_broken_saves_are_told_but_the_same_one_is_not(project: Project) -> None:
     """The same refusal is not repeated; another reason is a new report."""
     with Gunicorn(project) as server:
@@ -118,6 +121,7 @@ def test_an_undone_save_needs_no_reload(project: Project) -> None:
         wait_until(lambda: not set(server.workers()) & set(before), "the old workers left")
 
 
+@pytest.mark.adapters
 def test_a_new_module_repairs_a_failed_import(project: Project) -> None:
     """The file that an import did not find appears: the refused code goes into service."""
     with Gunicorn(project) as server:
@@ -149,7 +153,6 @@ def test_a_new_package_repairs_a_failed_import(project: Project) -> None:
         server.wait_for_version(project.version)
 
 
-@pytest.mark.counts
 @pytest.mark.parametrize("cause", ["os._exit(3)", "import sys; sys.exit(4)", "raise SystemExit(3)"])
 def test_a_hup_does_not_let_broken_code_in(cause: str, project: Project) -> None:
     """HUP with broken code on disk: the server lives, the old version serves."""
@@ -189,8 +192,7 @@ def test_without_any_worker_visitors_get_an_error_page_until_the_repair(worker_c
         server.wait_for_version(project.version)
 
 
-@pytest.mark.counts
-@each(("sync", "gthread"), versions=("gthread",))
+@each(("sync", "gthread"), versions=("gthread",), adapters=("sync",))
 def test_max_requests_while_the_disk_is_broken(worker_class: str, project: Project) -> None:
     """Workers that reach max_requests beside a broken file: the server lives and no request fails."""
     # gthread before 24.0 drops kept-alive connections at max_requests, with and without us.

@@ -20,6 +20,7 @@ def raises(event):
 """
 
 
+@pytest.mark.adapters
 def test_gunicorn_tells_everybody(project: Project) -> None:
     """A function that prints a megabyte and raises, one that calls sys.exit, counters, systemd: right, and no harm."""
     project.save("hooks.py", HOOKS)
@@ -32,7 +33,6 @@ def test_gunicorn_tells_everybody(project: Project) -> None:
             manager.wait_for(r"^READY=1\nSTATUS=reloaded .*: HUP; 2 workers$")
 
 
-@pytest.mark.counts
 def test_gunicorn_sleeping_callbacks(project: Project) -> None:
     """Ten saves, and a command that sleeps for a minute after each: no reload waits, no request fails."""
     with Gunicorn(project, workers=2, environment={"WSGI_RELOAD_ON_RELOADED": "sleep 60"}) as server:

@@ -16,7 +16,8 @@ GOOD = "workers = {workers}\nkeepalive = 2\n"
 
 # Beside `-c ours` the file is found by its name; with the line it is given by `-c`.
 WAYS = {"beside": "{text}", "line first": LINE + "{text}", "line last": "{text}" + STAR}
-REPEATED = [pytest.param(way, marks=[pytest.mark.versions] if way == "beside" else []) for way in WAYS]
+MARKS = {"beside": [pytest.mark.adapters, pytest.mark.versions], "line first": [], "line last": [pytest.mark.matrix]}
+REPEATED = [pytest.param(way, marks=marks) for way, marks in MARKS.items()]
 
 
 def given(way: str, project: Project) -> Path:
@@ -38,7 +39,6 @@ BROKEN = {
 }
 
 
-@pytest.mark.counts
 @pytest.mark.parametrize("way", REPEATED)
 def test_a_broken_configuration_is_refused(way: str, project: Project) -> None:
     """A broken gunicorn.conf.py and a HUP: the old one stays, no request fails. A good one is applied."""
@@ -68,7 +68,7 @@ def test_a_broken_configuration_is_refused(way: str, project: Project) -> None:
     assert not pid_file.exists()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", REPEATED)
 def test_the_configuration_is_watched(way: str, project: Project) -> None:
     """Saving gunicorn.conf.py is enough: no HUP is needed, and a broken one is reported once."""
     configure(project, way, GOOD.format(workers=2))
@@ -109,7 +109,6 @@ def test_workers_that_die_beside_a_broken_configuration_are_replaced(project: Pr
         assert server.version() == project.version
 
 
-@pytest.mark.counts
 def test_a_save_beside_a_broken_configuration_is_served(project: Project) -> None:
     """Good code saved while the configuration is refused: it is served, with the configuration of before."""
     configure(project, "beside", GOOD.format(workers=2))

@@ -22,7 +22,7 @@ from harness.steering import let_it_hear
 pytestmark = pytest.mark.skipif(not HAVE_DJANGO, reason="Django is not installed")
 
 
-@each(("sync", "gthread", "gevent", "asgi", UVICORN))
+@each(("sync", "gthread", "gevent", "asgi", UVICORN), adapters=("gthread",))
 def test_translations_and_templates(worker_class: str, tmp_path: Path) -> None:
     """Edited, born or gone: every worker answers what is on disk, and is the one that it was."""
     site = Site(tmp_path / "project", asgi=is_asgi(worker_class))

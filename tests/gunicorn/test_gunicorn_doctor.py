@@ -64,7 +64,11 @@ REPEATED = ("good, shared", "no hooks, preload", "two configurations")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.versions] if name in REPEATED else []) for name in SETUPS]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.adapters, pytest.mark.versions] if name in REPEATED else [])
+        for name in SETUPS
+    ],
 )
 def test_what_is_wrong_with_a_server(
     name: str, project: Project, doctor: Doctor, monkeypatch: pytest.MonkeyPatch

@@ -53,6 +53,7 @@ def test_a_switch_of_branch_is_one_reload(engine: str, tmp_path: Path) -> None:
         assert server.count(patterns.REFUSED) == 0
 
 
+@pytest.mark.adapters
 @needs_watchfiles
 def test_the_listener_ends_with_its_arbiter(project: Project) -> None:
     """One process beside the workers, killed arbiter or not."""
@@ -66,6 +67,7 @@ def test_the_listener_ends_with_its_arbiter(project: Project) -> None:
         server.forget()
 
 
+@pytest.mark.adapters
 @needs_watchfiles
 def test_a_listener_that_is_killed(project: Project) -> None:
     """One line of ours; saves are served as before, and gunicorn misses no worker."""

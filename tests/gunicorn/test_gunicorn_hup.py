@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from harness import Gunicorn, Hup, Project, holds, patterns, wait_until
 
 
+@pytest.mark.adapters
 def test_good_and_bad_saves(project: Project) -> None:
     """A good save is served; one that does not load is withheld, and the server lives; its repair is served."""
     with (

@@ -15,6 +15,8 @@ from wsgi_reload_hooks.core.log import REFUSED, ReloadLog
 from wsgi_reload_hooks.core.refusal import Refusal
 from wsgi_reload_hooks.gunicorn.log import GunicornLog
 
+pytestmark = pytest.mark.unit
+
 glogging = pytest.importorskip("gunicorn.glogging")
 config = pytest.importorskip("gunicorn.config")
 

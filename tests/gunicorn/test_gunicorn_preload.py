@@ -116,7 +116,7 @@ def assert_no_odd_lines(server: Gunicorn) -> None:
 # -- everyday life ----------------------------------------------------------------------------------------------------
 
 
-@each(versions=("sync", "gthread"))
+@each(adapters=("sync",), versions=("sync", "gthread"), matrix=("gevent", "tornado", "asgi", UVICORN))
 def test_one_import_a_generation(worker_class: str, tmp_path: Path, notes: Notes) -> None:
     """Good and broken saves: each is imported once, by none of those who serve, and no worker boots of a broken one."""
     project = project_for(worker_class, tmp_path / "project", import_seconds=0.0)
@@ -173,6 +173,7 @@ def test_nothing_is_said_that_is_not_said_without_it(project: Project) -> None:
             assert server.count("Control socket listening") <= 1 + 6
 
 
+@pytest.mark.adapters
 def test_the_hooks_of_a_configuration(project: Project, notes: Notes) -> None:
     """Each hook is called once for its cause, in the process where it is to be, with the right worker."""
     hooks = "".join(
@@ -521,6 +522,7 @@ def test_a_default_timeout_of_sockets(project: Project) -> None:
 # -- deaths -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.adapters
 def test_a_killed_worker_comes_back_with_what_runs(project: Project) -> None:
     """Also while the disk is broken: the zygote has the code that is in service."""
     with Gunicorn(project, "--preload", environment=PRELOAD) as server:
@@ -540,6 +542,7 @@ def test_a_killed_worker_comes_back_with_what_runs(project: Project) -> None:
         server.wait_for_workers(4)
 
 
+@pytest.mark.adapters
 def test_a_kept_zygote_is_killed(project: Project) -> None:
     """Nobody notices; the next worker that is needed brings a new one."""
     with Gunicorn(project, "--preload", environment=PRELOAD) as server:
@@ -699,6 +702,7 @@ def test_a_stop_while_an_import_cannot_be_interrupted(project: Project) -> None:
         wait_until(lambda: "SigBlk:\t0000000000000000" not in Path(f"/proc/{zygote}/status").read_text(), "it is deaf")
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("moment", ["kept", "loading"])
 def test_the_arbiter_is_killed(moment: str, project: Project) -> None:
     """No process is left that serves nobody."""
@@ -719,6 +723,7 @@ def test_the_arbiter_is_killed(moment: str, project: Project) -> None:
 # -- the start --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.adapters
 def test_broken_at_the_start_waits_for_the_repair(project: Project) -> None:
     """One entry, no worker, and who waits is answered after the repair."""
     project.broken(top="undefined_name")
@@ -893,7 +898,7 @@ def test_a_unix_socket(project: Project) -> None:
         shutil.rmtree(folder)
 
 
-@each(("sync", "gthread", "asgi", UVICORN))
+@each(("sync", "gthread", "asgi", UVICORN), matrix=("asgi", UVICORN))
 def test_sockets_of_their_own(worker_class: str, tmp_path: Path) -> None:
     """`reuse_port`: no client comes to a worker that waits at the gate, or that was refused."""
     project = project_for(worker_class, tmp_path / "project", import_seconds=0.0)

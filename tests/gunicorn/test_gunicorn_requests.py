@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import GUNICORN, Gunicorn, Project, each, patterns, project_for, wait_until
+from harness import GUNICORN, UVICORN, Gunicorn, Project, each, patterns, project_for, wait_until
 
 ASK_FROM_A_THREAD = """
 import os
@@ -32,7 +32,8 @@ def when_ready(server):
 """
 
 
-@each(versions=("gthread",))
+@pytest.mark.load
+@each(versions=("gthread",), matrix=("gthread", "gevent", "tornado", "asgi", UVICORN))
 def test_hup_goes_through_the_same_door(worker_class: str, tmp_path: Path) -> None:
     """HUP without a change: all workers are new, no request fails or waits, the log says why."""
     project = project_for(worker_class, tmp_path / "project", import_seconds=0.5)
@@ -74,7 +75,7 @@ def test_who_retires_at_any_moment_is_not_replaced(project: Project) -> None:
         assert server.count(patterns.BOOTING) == 3 + 3 * 3
 
 
-@pytest.mark.counts
+@pytest.mark.adapters
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.versions)])
 def test_reload_from_a_thread(times: int, project: Project) -> None:
     """`server.reload()` may be called from any thread, twenty times in a row too: all workers are new."""
@@ -93,7 +94,6 @@ def test_reload_from_a_thread(times: int, project: Project) -> None:
         assert not server.exited()
 
 
-@pytest.mark.counts
 @pytest.mark.skipif(GUNICORN < (25, 1), reason="the control socket came with 25.1")
 @pytest.mark.parametrize("words", [(), ("--preload",)], ids=["plain", "preload"])
 def test_reload_with_gunicornc(words: tuple[str, ...], project: Project) -> None:
@@ -135,7 +135,6 @@ def test_more_and_fewer_workers_are_kept_by_a_save(project: Project) -> None:
         server.wait_for_workers(2)
 
 
-@pytest.mark.counts
 def test_more_workers_in_the_middle_of_a_roll(tmp_path: Path) -> None:
     """TTIN and TTOU while the new workers boot: the number is right afterwards, and all run the new code."""
     project = Project(tmp_path / "project", import_seconds=0.4)
@@ -168,6 +167,7 @@ def test_usr1_reopens_the_log(project: Project) -> None:
         wait_until(lambda: re.search(patterns.RELOADED, log.read_text()), "the reload is in the new file")
 
 
+@pytest.mark.adapters
 def test_usr2_hands_over_to_a_new_arbiter(project: Project, tmp_path: Path) -> None:
     """USR2 starts a second arbiter beside the first; it reloads too, when the first is gone."""
     # With `-m gunicorn` the second start would find gunicorn/http before the standard library's http.
@@ -189,6 +189,7 @@ def test_usr2_hands_over_to_a_new_arbiter(project: Project, tmp_path: Path) -> N
         assert server.pid != first
 
 
+@pytest.mark.adapters
 @pytest.mark.versions
 @pytest.mark.parametrize("worker_class", ["sync", "gthread"])
 def test_term_in_the_middle_of_a_roll_leaves_nothing(worker_class: str, project: Project) -> None:
@@ -229,6 +230,7 @@ def test_a_worker_that_was_just_forked_leaves_when_it_is_told(sig: signal.Signal
         server.forget()
 
 
+@pytest.mark.matrix
 def test_a_tornado_worker_that_is_told_to_leave_before_it_runs(tmp_path: Path) -> None:
     """Its `run` declares it alive: an order of the moment before that is not forgotten."""
     pytest.importorskip("tornado")
@@ -282,6 +284,7 @@ def test_term_while_an_import_never_ends(project: Project) -> None:
         server.forget()
 
 
+@pytest.mark.adapters
 def test_a_killed_arbiter_leaves_no_worker(project: Project) -> None:
     """SIGKILL of the arbiter in the middle of a roll: workers at the gate notice, and leave."""
     # An idle worker of gunicorn's looks for its parent every half timeout.

@@ -59,6 +59,7 @@ class Witness:
         return {line.rpartition(" ")[0] for line in self.path.read_text().splitlines()}
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("worker_class", ["sync", "gthread"])
 def test_all_code_runs_with_the_rights_of_the_workers(worker_class: str, public: Path) -> None:
     """Good saves, broken saves and their repair: every import ran as the workers' user, none as root."""

@@ -24,7 +24,7 @@ from harness import (
 )
 
 
-@each(versions=("sync",))
+@each(adapters=("sync", "asgi"), versions=("sync",), matrix=("gevent", "tornado"))
 def test_broken_at_the_start_waits_for_the_repair(worker_class: str, tmp_path: Path) -> None:
     """Broken code at the start: one entry, no boot loop, and who waits is answered after the repair."""
     project = project_for(worker_class, tmp_path / "project")
@@ -76,6 +76,7 @@ def test_the_application_file_may_come_later(tmp_path: Path) -> None:
         server.wait_until_ready_with(project.version)
 
 
+@pytest.mark.adapters
 def test_broken_at_the_start_exits_when_asked_to(project: Project) -> None:
     """With broken_start = exit the server exits with an error, as gunicorn alone does."""
     project.broken(top="undefined_name")
@@ -129,6 +130,7 @@ def test_a_wrong_line_in_pyproject_is_one_line(line: str, words: tuple[str, ...]
     assert "Traceback" not in server.output
 
 
+@pytest.mark.adapters
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="reading pyproject.toml needs tomllib")
 def test_the_environment_beats_pyproject(project: Project) -> None:
     """A setting in the environment wins over the project's table."""
@@ -153,7 +155,7 @@ def test_loaded_before_us_is_told_and_not_broken(project: Project) -> None:
         assert server.count(patterns.PRELOADED) == 1
 
 
-@pytest.mark.counts
+@pytest.mark.adapters
 def test_gunicorns_own_reloader_is_switched_off(project: Project) -> None:
     """`--reload` beside us: theirs is off, said once, and broken code is still refused."""
     with Gunicorn(project, "--reload", workers=2) as server:
@@ -185,6 +187,7 @@ def test_spelled_as_a_relative_path(project: Project) -> None:
         assert_a_save_is_served(server, project)
 
 
+@pytest.mark.adapters
 def test_spelled_as_a_module(project: Project) -> None:
     """`-c python:wsgi_reload_hooks.gunicorn_conf` does the same."""
     with Gunicorn(project, workers=2, configuration=MODULE) as server:

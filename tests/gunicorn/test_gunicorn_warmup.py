@@ -35,7 +35,12 @@ def failing(worker_class: str, then: str, project: Project) -> str:
     return (ASGI_FAILING if is_asgi(worker_class) else WSGI_FAILING).format(then=then)
 
 
-@each(("sync", "gthread", "gevent", "asgi", UVICORN), versions=("sync",))
+@each(
+    ("sync", "gthread", "gevent", "asgi", UVICORN),
+    adapters=("sync",),
+    versions=("sync",),
+    matrix=("gevent", "asgi", UVICORN),
+)
 @pytest.mark.parametrize("preload", [False, True])
 def test_code_that_does_not_answer_is_refused(worker_class: str, preload: bool, tmp_path: Path) -> None:
     """An error status, an exception and a request without end: one report each, and the repair is served."""
@@ -106,6 +111,7 @@ def test_broken_at_the_start_waits_for_the_repair(project: Project) -> None:
         server.wait_for_workers(2)
 
 
+@pytest.mark.matrix
 @each(("asgi", UVICORN))
 def test_the_state_of_a_lifespan(worker_class: str, tmp_path: Path) -> None:
     """What the application has made at its start is there when it is asked."""

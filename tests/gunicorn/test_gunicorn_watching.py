@@ -48,6 +48,7 @@ def same_second_and_size(path: Path, text: str) -> None:
     os.replace(sibling, path)
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("way", [write_in_place, replace, keep_a_backup, back_date, same_second_and_size])
 def test_every_way_of_saving_is_seen(way: Callable[[Path, str], None], project: Project) -> None:
     """However an editor or a tool writes the file, the new text is served, and named in the log."""
@@ -72,6 +73,7 @@ def test_a_folder_switched_by_a_link(tmp_path: Path) -> None:
         server.wait_for_version("two")
 
 
+@pytest.mark.adapters
 def test_files_that_nobody_loaded_do_not_reload(project: Project) -> None:
     """A test, a README, a log, byte code, a backup, a new folder: no reload. The next real save is one."""
     project.save("tests/test_app.py", "VALUE = 1\n")
@@ -96,6 +98,7 @@ def test_files_that_nobody_loaded_do_not_reload(project: Project) -> None:
         assert server.wait_for_log(patterns.RELOADED)["what"] == "app.py"
 
 
+@pytest.mark.adapters
 def test_a_touch_does_not_reload(project: Project) -> None:
     """A loaded file with a new date or a new inode, but the same text: no reload."""
     with Gunicorn(project, workers=2) as server:
@@ -124,7 +127,7 @@ def test_a_change_there_and_back_does_not_reload(project: Project) -> None:
         assert server.count(patterns.RELOADED) == 0
 
 
-@each()
+@each(adapters=("sync", "asgi"), matrix=("gevent", "tornado"))
 def test_a_lazily_imported_module_is_watched(worker_class: str, tmp_path: Path) -> None:
     """A module imported inside a request belongs to what is watched, as soon as it is imported."""
     project = project_for(worker_class, tmp_path / "project")
@@ -156,7 +159,6 @@ def test_a_lazily_imported_module_saved_twice_in_a_second(project: Project) -> N
         server.wait_for_log(patterns.RELOADED, 5)
 
 
-@pytest.mark.counts
 def test_a_save_while_a_lazy_import_runs_is_not_lost(project: Project) -> None:
     """Saved between the read of a file and its report, the new text still comes into service."""
     slow = "import time\nVERSION = 'lazy1'\ntime.sleep(0.4)\n"
@@ -215,6 +217,7 @@ def test_debug_tells_where_the_settings_came_from(project: Project) -> None:
         server.wait_for_log(r"\[DEBUG\] reload hooks: .*WSGI_RELOAD_INTERVAL")
 
 
+@pytest.mark.adapters
 def test_extra_files_are_watched_and_the_glob_is_live(project: Project) -> None:
     """A listed template reloads when it is saved, and so does one that appears later."""
     project.save("templates/page.html", "one")
@@ -240,6 +243,7 @@ def test_excluded_files_are_not_watched(project: Project) -> None:
         assert server.wait_for_log(patterns.RELOADED)["what"] == "app.py"
 
 
+@pytest.mark.adapters
 def test_disabled_means_plain_gunicorn(project: Project) -> None:
     """With enabled off a save does nothing, and a HUP does what gunicorn does."""
     with Gunicorn(project, workers=2, environment={"WSGI_RELOAD_ENABLED": "false"}) as server:

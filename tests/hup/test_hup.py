@@ -50,6 +50,7 @@ def pid_of_the_dead() -> int:
 # -- what is sent ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("engine", ["stat", "auto"])
 def test_a_change_is_sent_once(engine: str, project: Project, server: LittleServer) -> None:
     """The first line says what is watched and for whom. A touch is no change; changed, new and deleted files are."""
@@ -146,6 +147,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize(
     ("words", "files"),
     [
@@ -191,6 +193,7 @@ def test_listed_files_count_too(tree: Path, monkeypatch: pytest.MonkeyPatch) -> 
 # -- code that is no good --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("options", [(), ("--python", sys.executable)], ids=["ours", "the server's"])
 def test_what_does_not_compile_is_withheld(options: Sequence[str], project: Project, server: LittleServer) -> None:
     """Told once with its place; a good save beside it changes nothing; the repair brings both."""
@@ -218,6 +221,7 @@ def test_what_is_taken_back(project: Project, server: LittleServer) -> None:
         assert watcher.wait_sent(1) == "app.py"
 
 
+@pytest.mark.adapters
 def test_what_does_not_load_is_withheld(project: Project, server: LittleServer) -> None:
     """With `--app` all that fails at import is refused, with the traceback; a repair outside of PATH counts, too."""
     outside = project.root / "outside"
@@ -239,6 +243,7 @@ def test_what_does_not_load_is_withheld(project: Project, server: LittleServer) 
         server.wait_got("SIGHUP", "SIGHUP")
 
 
+@pytest.mark.adapters
 def test_the_last_save_wins(project: Project, server: LittleServer) -> None:
     """Saved while the one before is being tried: that is tried in its place."""
     with Hup(project, "server.pid", "--app", "app:app") as watcher:
@@ -368,6 +373,7 @@ def python_of(user: str) -> str:
     pytest.skip(f"there is no interpreter that {user} may run")
 
 
+@pytest.mark.adapters
 @needs_root
 def test_somebody_elses_server(server: LittleServer, public: Path) -> None:
     """Neither the right to signal it, nor to read the file: told once, nothing is sent, and it goes on."""
@@ -493,6 +499,7 @@ def test_a_server_that_began_just_before_the_save(project: Project, monkeypatch:
 # -- the command line ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -526,6 +533,7 @@ def test_a_wrong_setting(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert re.fullmatch(r"wsgi-reload: setting step = 'soon' .*\n", capfd.readouterr().err)
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("name", ["HUP", "hup", "SIGHUP", "1"])
 def test_the_names_of_a_signal(name: str) -> None:
     """With SIG, without, or its number."""

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from wsgi_reload_hooks.hup import pidfile
 from wsgi_reload_hooks.hup.pidfile import NoServer, PidFile, from_proc, from_ps, process
 
+pytestmark = pytest.mark.unit
+
 HUP = signal.SIGHUP
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give things away")
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")

@@ -10,6 +10,8 @@ from edits import save
 from wsgi_reload_hooks.script.candidates import Candidates
 from wsgi_reload_hooks.trial.trial import Plan, Target
 
+pytestmark = pytest.mark.unit
+
 PYTHON = "/usr/bin/python3"
 VERSION = (3, 12)
 ASKS = "def main(): pass\nif __name__ == '__main__':\n    main()\n"

@@ -18,6 +18,8 @@ from harness import processes, wait_until
 
 from wsgi_reload_hooks.script.guard import Guard
 
+pytestmark = pytest.mark.unit
+
 SURROUNDINGS = """\
 import os, signal, sys
 print({

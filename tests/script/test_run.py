@@ -59,6 +59,7 @@ def told(script: Script, prefix: str = "{") -> dict[str, object]:
 # -- saves -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.adapters
 def test_a_save_restarts_the_script(tmp_path: Path) -> None:
     """A script without any question for ``__main__`` is started again when it is saved; one line says so."""
     path = save(tmp_path / "app.py", stay("v1"))
@@ -85,6 +86,7 @@ def test_a_module_of_the_script(tmp_path: Path) -> None:
         assert script.count(RESTARTED) == 1
 
 
+@pytest.mark.adapters
 def test_package(tmp_path: Path) -> None:
     """``-m package`` runs its ``__main__``, and that and all modules of it are watched."""
     save(tmp_path / "shop" / "__init__.py", "")
@@ -242,6 +244,7 @@ time.sleep(100)
         holds(lambda: script.count("v1") == 1 and script.count(RESTARTED) == 0, "it runs on")
 
 
+@pytest.mark.adapters
 def test_a_lazy_import_is_watched(tmp_path: Path) -> None:
     """What the program imports later is watched from then on."""
     late = "import os, time\nwhile not os.path.exists('now'):\n    time.sleep(0.01)\nimport late\nprint(late.VERSION, flush=True)\n"
@@ -267,6 +270,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.adapters
 def test_broken_saves_leave_the_running_one(tmp_path: Path) -> None:
     """What does not compile, or cannot be imported, is refused: the running program never notices. Taken back, there is
     nothing to restart; repaired, it goes in."""
@@ -312,6 +316,7 @@ def test_app_names_what_must_be_importable(tmp_path: Path) -> None:
         assert "part.py has no callable 'x'" in script.said(REFUSED)
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("setting", ["wait", "exit"])
 def test_a_broken_start(tmp_path: Path, setting: str) -> None:
     """What does not even compile at the very start waits for its repair, or ends with 1 (broken_start = exit)."""
@@ -379,6 +384,7 @@ def test_a_new_file_repairs_a_crash(tmp_path: Path) -> None:
         script.said("v1")
 
 
+@pytest.mark.adapters
 def test_exit_code_3_asks_for_another_start(tmp_path: Path) -> None:
     """Exit code 3 means: start me again. It needs no change, and is told."""
     save(
@@ -403,6 +409,7 @@ def test_exit_code_3_in_a_loop(tmp_path: Path) -> None:
         script.said("repaired")
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("cause", ["save", "end"])
 def test_kill_after(tmp_path: Path, cause: str) -> None:
     """A program that ignores SIGTERM, and what it has forked, is killed after a while: at a save, and at our end."""
@@ -559,6 +566,7 @@ def test_a_program_that_closes_all_files(tmp_path: Path) -> None:
         script.said("part 2\nv1")
 
 
+@pytest.mark.adapters
 def test_a_save_while_another_one_is_tried(tmp_path: Path) -> None:
     """A save that comes while the one before it is being imported is the one that is started."""
     part = guarded(tmp_path)
@@ -818,6 +826,7 @@ def ask(address: Any) -> str:
         return connection.recv(100).decode()
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("kind", ["port", "unix"])
 def test_listen(tmp_path: Path, kind: str) -> None:
     """The supervisor listens, the program gets the socket, and no connection is refused while it is restarted."""
@@ -845,6 +854,7 @@ def test_listen_on_what_cannot_be(tmp_path: Path) -> None:
                 assert text in script.log and address in script.log and script.log.count("\n") == 1
 
 
+@pytest.mark.adapters
 def test_sockets_that_we_were_given(tmp_path: Path) -> None:
     """Sockets that the supervisor itself was started with, in systemd's way, go to the program, under the numbers they had."""
     save(tmp_path / "app.py", SERVE)

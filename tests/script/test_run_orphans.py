@@ -99,6 +99,7 @@ def live_and_die(folder: Path, sig: signal.Signals, moment: str, seed: int) -> N
         assert list(script.temporary.iterdir()) == []
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize(
     "sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL], ids=lambda sig: sig.name
 )
@@ -160,6 +161,7 @@ def test_the_guard_is_not_needed_to_end(tmp_path: Path) -> None:
         wait_until(lambda: not script.left(), "nothing is left", LEFT_AT_MOST)
 
 
+@pytest.mark.adapters
 def test_stopped_programs_end_as_well(tmp_path: Path) -> None:
     """A program that is stopped hears no SIGTERM: it is woken for it."""
     save(tmp_path / "app.py", "import time\nprint('serving', flush=True)\ntime.sleep(600)\n")

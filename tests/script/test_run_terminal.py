@@ -72,6 +72,7 @@ def in_front(session: Session, pid: int) -> None:
     wait_until(lambda: session.foreground() == processes.group(pid), "the program is in the foreground")
 
 
+@pytest.mark.adapters
 def test_a_terminal_stays_a_terminal(tmp_path: Path) -> None:
     """The program reads from, writes to and asks the size of the very terminal, and is in its foreground."""
     text = "import os, sys\nprint(*(os.isatty(n) for n in range(3)), os.get_terminal_size().columns, os.tcgetpgrp(0) == os.getpgrp())\n"
@@ -109,6 +110,7 @@ def test_the_end_of_the_input(tmp_path: Path) -> None:
         session.said("read 2\nv1")
 
 
+@pytest.mark.adapters
 def test_breakpoint(tmp_path: Path) -> None:
     """The debugger works."""
     save(
@@ -122,6 +124,7 @@ def test_breakpoint(tmp_path: Path) -> None:
         session.said("went on\nv1")
 
 
+@pytest.mark.adapters
 def test_ctrl_c_ends_us_with_the_program(tmp_path: Path) -> None:
     """Ctrl-C reaches the program; it ends by it, and so do we."""
     save(tmp_path / "app.py", STAY.format(version="v1"))
@@ -214,6 +217,7 @@ def test_a_program_that_tidies_up_the_terminal(tmp_path: Path) -> None:
         in_front(session, session.program())
 
 
+@pytest.mark.adapters
 def test_foreground_after_each_restart(tmp_path: Path) -> None:
     """The program is in the foreground, one after the other; while there is none, we are."""
     path = save(tmp_path / "app.py", STAY.format(version="v0"))

@@ -77,6 +77,7 @@ def test_the_child_is_started_like_its_parent(tmp_path: Path, words: Sequence[st
         assert script.said(RESTARTED) == "part.py"
 
 
+@pytest.mark.adapters
 def test_the_result_of_main(tmp_path: Path) -> None:
     """In the child it returns what `main` returns; in the parent it does not return."""
     program(tmp_path, work="pass")
@@ -92,6 +93,7 @@ def test_the_exit_code_is_passed_on(tmp_path: Path) -> None:
         assert script.ends() == 143
 
 
+@pytest.mark.adapters
 def test_broken_saves_are_refused(tmp_path: Path) -> None:
     """A broken save leaves the running one; nobody calls `main` to find that out."""
     part = program(tmp_path)
@@ -189,6 +191,7 @@ def wait_for_answer(port: int, version: str) -> None:
     wait_until(lambda: ask(port) == version, f"{version} answers")
 
 
+@pytest.mark.adapters
 def test_listen(tmp_path: Path) -> None:
     """With *listen* `main` is given a socket; over restarts no connection is refused, and none hangs."""
     path = save(tmp_path / "app.py", SERVER)
@@ -210,6 +213,7 @@ def test_closed_output(tmp_path: Path) -> None:
     assert done.returncode == 0 and "rror" not in done.stderr
 
 
+@pytest.mark.adapters
 def test_no_orphans(tmp_path: Path) -> None:
     """The parent killed, the child is gone."""
     program(tmp_path)

@@ -54,6 +54,7 @@ def begin_waiting(server: Serve) -> socket.socket:
 # -- saves -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.adapters
 def test_good_save_goes_into_service(project: Project) -> None:
     """A save replaces the one worker; `status` knows the server."""
     with Serve(project) as server:
@@ -67,6 +68,7 @@ def test_good_save_goes_into_service(project: Project) -> None:
         assert commanded(server, "status", "--wait")[0] == 0
 
 
+@pytest.mark.adapters
 def test_broken_save_keeps_old_code_serving(project: Project) -> None:
     """A broken save is refused, and its repair goes into service."""
     with Serve(project) as server:
@@ -102,6 +104,7 @@ def test_wsgi_application_gets_threads_and_no_timeout(project: Project) -> None:
         assert "does not load" not in server.log
 
 
+@pytest.mark.adapters
 def test_factory_is_served(project: Project) -> None:
     """A factory is called as gunicorn does."""
     with Serve(project, application="waits:create('v1')") as server:
@@ -130,6 +133,7 @@ def test_gunicorn_conf_is_loaded(project: Project) -> None:
         server.wait_for_version("v2")
 
 
+@pytest.mark.adapters
 @pytest.mark.skipif(not (HAVE_ASGI or HAVE_UVICORN), reason="there is no ASGI worker")
 def test_asgi_application_gets_an_asgi_worker(asgi: Project) -> None:
     """The application is ASGI: it is served by an ASGI worker, and saves go into service."""
@@ -162,6 +166,7 @@ def test_interrupted_it_ends_with_gunicorns_status(project: Project) -> None:
         server.forget()
 
 
+@pytest.mark.adapters
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["", "preload"])
 def test_killed_it_leaves_nothing(options: tuple[str, ...], project: Project) -> None:
@@ -197,6 +202,7 @@ def test_killed_while_it_finds_out_it_leaves_nothing(project: Project) -> None:
 # -- addresses and complaints ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.adapters
 def test_sockets_of_systemd_are_served(project: Project) -> None:
     """gunicorn takes the sockets that it is activated with: the pid stays the same."""
     with bind("127.0.0.1:0") as one, Serve(project, given=[one]) as server:
@@ -226,6 +232,7 @@ def test_wrong_arguments_are_told_in_one_line(words: list[str], code: int, said:
     assert server.output.count("\n") == 1
 
 
+@pytest.mark.adapters
 def test_without_gunicorn_it_says_what_to_install(project: Project) -> None:
     """One line, and exit code 1."""
     server = Serve(project, without=["gunicorn"])

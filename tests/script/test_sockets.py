@@ -12,6 +12,8 @@ import pytest
 
 from wsgi_reload_hooks.process.sockets import AddressError, bind, inherited, remove
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[Path]:

@@ -60,6 +60,7 @@ def first_minute(server: Demo, name: str) -> None:
     server.wait_for_log(patterns.reloaded(name), 2)
 
 
+@pytest.mark.adapters
 def test_the_demo_shows_a_good_save_a_broken_one_and_its_repair(tmp_path: Path) -> None:
     """In a folder of one's own; run.py says what to open and what to edit, and two workers answer."""
     project = demo_project(tmp_path)

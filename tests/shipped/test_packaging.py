@@ -98,6 +98,7 @@ def metadata(wheel: Path) -> Message:
         return email.message_from_bytes(archive.read(name))
 
 
+@pytest.mark.adapters
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     """Every module and py.typed; no test, no example, no cache."""
     package = CHECKOUT / "wsgi_reload_hooks"
@@ -119,6 +120,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert wheel.name.endswith("-py3-none-any.whl")
 
 
+@pytest.mark.adapters
 def test_the_wheel_needs_nothing(metadata: Message) -> None:
     """Name, licence and Python as promised, and no dependency at run time."""
     assert metadata["Name"] == "wsgi-reload-hooks"
@@ -129,6 +131,7 @@ def test_the_wheel_needs_nothing(metadata: Message) -> None:
     assert "# " in str(metadata.get_payload())
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("site", [(), ("-S",)], ids=["servers installed", "no server installed"])
 @pytest.mark.parametrize("module", ["wsgi_reload_hooks", "wsgi_reload_hooks.gunicorn_conf"])
 def test_an_import_starts_nothing(wheel: Path, module: str, site: tuple[str, ...], tmp_path: Path) -> None:
@@ -137,17 +140,20 @@ def test_an_import_starts_nothing(wheel: Path, module: str, site: tuple[str, ...
     assert run(sys.executable, "-I", *site, "-X", "dev", "-c", code, cwd=tmp_path) == ""
 
 
+@pytest.mark.adapters
 def test_the_package_is_typed() -> None:
     """py.typed lies where a type checker looks for it."""
     assert Path(wsgi_reload_hooks.__file__).with_name("py.typed").is_file()
 
 
+@pytest.mark.adapters
 @pytest.mark.skipif("TOX_ENV_NAME" not in os.environ, reason="tox installs the wheel, a checkout does not")
 def test_the_suite_runs_against_the_wheel() -> None:
     """Under tox what is tested is what ships."""
     assert Path(wsgi_reload_hooks.__file__).parents[1].name == "site-packages"
 
 
+@pytest.mark.adapters
 def test_from_the_wheel_a_save_is_served_and_a_broken_one_refused(python: Path, project: Project) -> None:
     """pip install, `-c python:wsgi_reload_hooks.gunicorn_conf`, and nothing more."""
     with Installed(python, project) as server:
@@ -195,6 +201,7 @@ def test_under_uwsgi_from_the_wheel(wheel: Path, project: Project, tmp_path: Pat
         a_save_is_served_and_a_broken_one_refused(server)
 
 
+@pytest.mark.adapters
 def test_what_the_readme_says_is_what_is_tested() -> None:
     """Its first command is the demo that test_configs.py runs, its second the line of .ci/run; its one line for a
     configuration of one's own is that of the realistic file; so with uWSGI."""

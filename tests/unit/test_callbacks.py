@@ -27,6 +27,8 @@ from wsgi_reload_hooks.core.log import ReloadLog
 from wsgi_reload_hooks.report import callbacks
 from wsgi_reload_hooks.report.callbacks import Callbacks, Error, Event, Rights
 
+pytestmark = pytest.mark.unit
+
 EVENT = Event(
     kind="refused",
     server="gunicorn",

@@ -18,6 +18,8 @@ from unit.test_debounce import EndOfScript, Script
 from wsgi_reload_hooks.watching import debounce
 from wsgi_reload_hooks.watching.debounce import Debouncer, age, settled
 
+pytestmark = pytest.mark.unit
+
 Patch = Callable[[Callable[[str], os.stat_result]], None]
 MANY = 1000.0
 

@@ -16,6 +16,8 @@ from harness import processes, wait_until
 from hup.test_hup import needs_root, our_package, python_of
 from unit.test_cli import LIMIT, MODULE, cli, complaint, environment
 
+pytestmark = pytest.mark.unit
+
 GOOD = """\
 from shop import views
 

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from wsgi_reload_hooks.watching.checkout import Checkout
 from wsgi_reload_hooks.watching.debounce import Debouncer
 
+pytestmark = pytest.mark.unit
+
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
 SOON, LATER = 0.9, 1.0
 AT_MOST = 10.0

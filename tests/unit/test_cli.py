@@ -23,6 +23,8 @@ import wsgi_reload_hooks
 from wsgi_reload_hooks.cli import run
 from wsgi_reload_hooks.cli.main import COMMANDS, main
 
+pytestmark = pytest.mark.unit
+
 MODULE = (sys.executable, "-m", "wsgi_reload_hooks")
 # What the script does that the installer makes of the entry point.
 SCRIPT = (sys.executable, "-c", "import sys\nfrom wsgi_reload_hooks.__main__ import main\nsys.exit(main())")

@@ -13,6 +13,8 @@ import pytest
 from edits import PACKAGE_ROOT, python, save, save_atomically
 from harness.waiting import holds, wait_until
 
+pytestmark = pytest.mark.unit
+
 # In each: `ask()` is code_changed(), as text.
 ASK = """
 def ask():

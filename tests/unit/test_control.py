@@ -32,6 +32,8 @@ from wsgi_reload_hooks.core.settings import Settings
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.signature import Digests
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture
 def runtime(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

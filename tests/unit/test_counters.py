@@ -10,6 +10,8 @@ from edits import python
 
 from wsgi_reload_hooks.process.counters import TEMPLATES, TRANSLATIONS, Generation, differing
 
+pytestmark = pytest.mark.unit
+
 FORKED = """
 import os
 from wsgi_reload_hooks.process.counters import KINDS, TEMPLATES, TRANSLATIONS, Generation, differing

@@ -21,6 +21,8 @@ from wsgi_reload_hooks.watching.engines import Engine, StatEngine
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.scanner import Scanner
 
+pytestmark = pytest.mark.unit
+
 FAST = Settings(engine="stat", interval=0.01, step=0.001, debounce=0.002)
 
 

@@ -30,6 +30,8 @@ from wsgi_reload_hooks import Settings, watch
 from wsgi_reload_hooks.watching.engines import Engine, EventEngine, StatEngine
 from wsgi_reload_hooks.watching.engines import engine as real_engine
 
+pytestmark = pytest.mark.unit
+
 STEP = 0.02
 LIMIT = 8.0
 # What takes no longer cannot be told in two: half of the step, the clocks of file systems tick in 10 ms at most.

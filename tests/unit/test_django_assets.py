@@ -17,6 +17,8 @@ from wsgi_reload_hooks.process.counters import TEMPLATES, TRANSLATIONS, Generati
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.scanner import Scanner
 
+pytestmark = pytest.mark.unit
+
 GERMAN, FRENCH = "locale/de/LC_MESSAGES/django.mo", "locale/fr/LC_MESSAGES/django.mo"
 PAGE = "templates/page.html"
 BROKEN = mo({"hello": "never"})[:-8]

@@ -9,6 +9,8 @@ import pytest
 from django_site import HAVE_DJANGO
 from edits import PACKAGE_ROOT, python
 
+pytestmark = pytest.mark.unit
+
 needs_django = pytest.mark.skipif(not HAVE_DJANGO, reason="Django is not installed")
 
 # `assets` takes part in each `request()`, `raised(kind)` is what the watching process does.

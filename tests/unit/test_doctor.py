@@ -32,6 +32,8 @@ from wsgi_reload_hooks.gunicorn.setting_checks import check_settings, configurat
 from wsgi_reload_hooks.uwsgi.options import OptionCheck, option_checks, queue
 from wsgi_reload_hooks.watching.mounts import Mount
 
+pytestmark = pytest.mark.unit
+
 HOOKS = ("--import", "wsgi_reload_hooks.uwsgi_timer")
 LIMIT = 30
 NOBODY = 65534

@@ -31,6 +31,8 @@ from wsgi_reload_hooks.watching.scanner import Scanner
 from wsgi_reload_hooks.watching.signature import known_signature
 from wsgi_reload_hooks.watching.watch_plan import watch_plan
 
+pytestmark = pytest.mark.unit
+
 WATCHFILES = extension()
 needs_watchfiles = pytest.mark.skipif(WATCHFILES is None, reason="watchfiles is not installed")
 ENGINES = [pytest.param("watchfiles", marks=needs_watchfiles), "stat"]

@@ -10,6 +10,8 @@ import pytest
 
 from wsgi_reload_hooks.trial import frameworks
 
+pytestmark = pytest.mark.unit
+
 Django = dict[str, Any]
 
 

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from wsgi_reload_hooks.watching import gitignore
 from wsgi_reload_hooks.watching.gitignore import GitIgnore
 
+pytestmark = pytest.mark.unit
+
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git to compare with")
 RULES = (".gitignore", "a/.gitignore", ".git/info/exclude")
 

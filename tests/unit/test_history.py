@@ -9,6 +9,8 @@ import pytest
 
 from wsgi_reload_hooks.report.history import History
 
+pytestmark = pytest.mark.unit
+
 FULL = History(
     server="uwsgi",
     version="2.0.31",

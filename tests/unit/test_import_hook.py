@@ -24,6 +24,8 @@ from edits import LONG_AGO, date, save
 from wsgi_reload_hooks.watching.import_hook import ImportHook, Modules, missed_imports
 from wsgi_reload_hooks.watching.signature import Signature, signature
 
+pytestmark = pytest.mark.unit
+
 
 class Here:
     """A folder that modules are imported from, and what witnesses saw there."""

@@ -15,6 +15,8 @@ import pytest
 
 import wsgi_reload_hooks
 
+pytestmark = pytest.mark.unit
+
 PACKAGE = Path(wsgi_reload_hooks.__file__).parent
 NAME = PACKAGE.name
 

@@ -25,6 +25,8 @@ from wsgi_reload_hooks.watching import listener as listener_module
 from wsgi_reload_hooks.watching import listener_main
 from wsgi_reload_hooks.watching.listener import Listener
 
+pytestmark = pytest.mark.unit
+
 MODULE = listener_module.extension()
 PROGRAM = PACKAGE_ROOT / "wsgi_reload_hooks" / "watching" / "listener_main.py"
 LINUX = sys.platform.startswith("linux")

@@ -16,6 +16,8 @@ from wsgi_reload_hooks.core.refusal import Refusal
 from wsgi_reload_hooks.core.streams import Console
 from wsgi_reload_hooks.uwsgi.server import Log as UwsgiLog
 
+pytestmark = pytest.mark.unit
+
 LOGS = [Console(verbose=True), UwsgiLog()]
 
 

@@ -21,6 +21,8 @@ from wsgi_reload_hooks.reload.machine import (
 )
 from wsgi_reload_hooks.watching.signature import MISSING
 
+pytestmark = pytest.mark.unit
+
 WHY = Refusal("NameError: x", "/shop/app.py", 3)
 
 

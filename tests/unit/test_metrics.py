@@ -13,6 +13,8 @@ from wsgi_reload_hooks.core.log import ReloadLog
 from wsgi_reload_hooks.report.history import History
 from wsgi_reload_hooks.report.metrics import Metrics, text
 
+pytestmark = pytest.mark.unit
+
 RECORD = History(
     server="gunicorn",
     root='/srv/my "shop"\\\n',

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from wsgi_reload_hooks.watching import mounts as module
 from wsgi_reload_hooks.watching.mounts import Mount, deaf, mounts
 
+pytestmark = pytest.mark.unit
+
 KEPT_TO_THEMSELVES = ("nfs4", "nfs", "cifs", "smb3", "9p", "virtiofs", "vboxsf", "fuse.sshfs", "fuse.grpcfuse")
 TELLING = ("ext4", "tmpfs", "overlay", "btrfs", "xfs", "zfs", "ramfs", "f2fs", "bcachefs", "apfs", "vfat")
 TABLE = Path("/proc/self/mountinfo")

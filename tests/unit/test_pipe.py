@@ -12,6 +12,8 @@ import pytest
 
 from wsgi_reload_hooks.process.pipe import Message, Reports, Sender
 
+pytestmark = pytest.mark.unit
+
 BIG = "x" * 50_000
 
 

@@ -12,6 +12,8 @@ from edits import PACKAGE_ROOT, python
 
 import wsgi_reload_hooks
 
+pytestmark = pytest.mark.unit
+
 
 def test_names() -> None:
     """The promised names are there, and no others are promised."""

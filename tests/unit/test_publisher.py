@@ -21,6 +21,8 @@ from wsgi_reload_hooks.report.history import History
 from wsgi_reload_hooks.report.metrics import text
 from wsgi_reload_hooks.report.publisher import Publisher
 
+pytestmark = pytest.mark.unit
+
 
 class Log:
     """Keeps the lines."""

@@ -17,6 +17,8 @@ from wsgi_reload_hooks.report.callbacks import Error, Event
 from wsgi_reload_hooks.report.history import History
 from wsgi_reload_hooks.report.metrics import text
 
+pytestmark = pytest.mark.unit
+
 README = Path(__file__).resolve().parents[2] / "README.md"
 SOURCES = "\n".join(path.read_text() for path in sorted(Path(wsgi_reload_hooks.__file__).parent.rglob("*.py")))
 

@@ -15,6 +15,8 @@ from edits import save
 from wsgi_reload_hooks.core.refusal import Refusal
 from wsgi_reload_hooks.trial.sources import compile_sources
 
+pytestmark = pytest.mark.unit
+
 
 def refused(path: Path, hidden: tuple[str, ...] = ()) -> Refusal:
     """Import *path* and tell what it raised, without the frames of this file and importlib."""

@@ -13,6 +13,8 @@ from wsgi_reload_hooks.core.refusal import Refusal
 from wsgi_reload_hooks.reload.reloader import Reloader, State
 from wsgi_reload_hooks.watching.signature import MISSING, UNKNOWN, Digest, Digests, Signature
 
+pytestmark = pytest.mark.unit
+
 BROKEN = Refusal("NameError: x", "a.py", 1)
 OTHER = Refusal("NameError: y", "a.py", 1)
 

@@ -21,6 +21,8 @@ from wsgi_reload_hooks.watching.globs import IGNORED_NAMES
 from wsgi_reload_hooks.watching.modules import loaded_files, module_file, module_value, source_of
 from wsgi_reload_hooks.watching.rules import Files
 
+pytestmark = pytest.mark.unit
+
 
 def files(
     root: Path, *, third_party: bool = False, exclude: tuple[str, ...] = (), extra: tuple[str, ...] = ()

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from wsgi_reload_hooks.watching.scanner import Folder, Scanner
 from wsgi_reload_hooks.watching.signature import MISSING, UNKNOWN, Digests, Signature, known_signature, signature
 
+pytestmark = pytest.mark.unit
+
 
 def watched(*paths: Path) -> Scanner:
     scanner = Scanner()

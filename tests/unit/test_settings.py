@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from wsgi_reload_hooks import Settings, SettingsError
 from wsgi_reload_hooks.core.settings import FIELDS, project_root, table
 
+pytestmark = pytest.mark.unit
+
 reads_toml = pytest.mark.skipif(
     all(importlib.util.find_spec(name) is None for name in ("tomllib", "tomli")),
     reason="neither tomllib nor tomli",

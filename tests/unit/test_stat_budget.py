@@ -15,6 +15,8 @@ from wsgi_reload_hooks.watching.engines import StatEngine
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.scanner import Scanner
 
+pytestmark = pytest.mark.unit
+
 
 class Costly(Scanner):
     """A scanner whose looks take the CPU time given; it says how often it looked, and brings the changes given."""

@@ -12,6 +12,8 @@ import pytest
 
 from wsgi_reload_hooks.report import systemd
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:

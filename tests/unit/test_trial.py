@@ -24,6 +24,8 @@ from wsgi_reload_hooks.trial.trial import FLAG, Outcome, Plan, Target, Trial, ru
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.signature import signature
 
+pytestmark = pytest.mark.unit
+
 LIMIT = 30.0
 GOOD = "def app(environ, start_response): return []\n"
 MODULE = Target("module", "app", "app")

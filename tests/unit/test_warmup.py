@@ -11,6 +11,8 @@ import pytest
 from wsgi_reload_hooks.core.settings import Settings
 from wsgi_reload_hooks.trial.warmup import Failed, warm_up, warm_up_asgi
 
+pytestmark = pytest.mark.unit
+
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 

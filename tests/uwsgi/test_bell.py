@@ -11,6 +11,8 @@ import pytest
 
 from wsgi_reload_hooks.uwsgi.exit_request import Bell, ring
 
+pytestmark = pytest.mark.unit
+
 
 def test_it_is_heard_once(tmp_path: Path) -> None:
     """By whom it is meant for; `select` wakes up."""

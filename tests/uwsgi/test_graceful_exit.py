@@ -13,6 +13,8 @@ from wsgi_reload_hooks.uwsgi.exit_request import ring
 from wsgi_reload_hooks.uwsgi.graceful_exit import GracefulExit
 from wsgi_reload_hooks.uwsgi.server import Server
 
+pytestmark = pytest.mark.unit
+
 
 class Simulated(Server):
     """A worker that is asked to go, and notes what becomes of it."""

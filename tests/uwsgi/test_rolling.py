@@ -20,6 +20,8 @@ from wsgi_reload_hooks.uwsgi.server import Server, Slot
 from wsgi_reload_hooks.uwsgi.shared_state import Note, SharedState
 from wsgi_reload_hooks.uwsgi.worker import bell_name
 
+pytestmark = pytest.mark.unit
+
 SIGNAL = 254
 OLD, NEW = "00", "11"
 PATH = "/project/app.py"

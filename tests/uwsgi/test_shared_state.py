@@ -15,6 +15,8 @@ from edits import PACKAGE_ROOT
 from wsgi_reload_hooks.control.runtime_dir import homes
 from wsgi_reload_hooks.uwsgi.shared_state import SharedState
 
+pytestmark = pytest.mark.unit
+
 MINE = os.getpid()
 
 

@@ -56,7 +56,11 @@ SET_UPS = {
 }
 
 
-@pytest.mark.parametrize("set_up", SET_UPS)
+@pytest.mark.load
+@pytest.mark.parametrize(
+    "set_up",
+    [pytest.param(name, marks=[pytest.mark.matrix] if options else []) for name, (_, options) in SET_UPS.items()],
+)
 def test_each_breakage_and_its_repair_under_load(set_up: str, tmp_path: Path) -> None:
     """Every kind of broken code: one report, no respawn, no failed request; the repair is served soon."""
     lazy, options = SET_UPS[set_up]
@@ -92,6 +96,7 @@ def test_each_breakage_and_its_repair_under_load(set_up: str, tmp_path: Path) ->
         server.wait_for_workers(4)
 
 
+@pytest.mark.adapters
 def test_the_report_ends_with_the_last_lines_of_the_traceback(project: Project) -> None:
     """A refusal names file and line, and shows the end of the traceback, once."""
     project.save("views.py", "def broken():\n    return undefined_name\n\nbroken()\n")
@@ -106,6 +111,7 @@ def test_the_report_ends_with_the_last_lines_of_the_traceback(project: Project) 
         assert server.log[: report.start()].count("undefined_name") == 0
 
 
+@pytest.mark.adapters
 def test_other_broken_saves_are_told_but_the_same_one_is_not(project: Project) -> None:
     """Another reason is a new report; the same one is not repeated, nor is it after an undone save."""
     with Uwsgi(project, workers=2) as server:
@@ -125,6 +131,7 @@ def test_other_broken_saves_are_told_but_the_same_one_is_not(project: Project) -
         server.wait_log(patterns.RELOADED)
 
 
+@pytest.mark.adapters
 def test_a_new_module_repairs_a_failed_import(project: Project) -> None:
     """The file that an import did not find appears: the refused code goes into service."""
     with Uwsgi(project, workers=2) as server:

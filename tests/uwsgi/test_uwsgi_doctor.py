@@ -101,6 +101,7 @@ def test_uwsgi_without_hooks_is_examined(
         assert doctor(str(server.workers()[0] if server.workers() else server.pid)) == found
 
 
+@pytest.mark.adapters
 def test_project_of_uwsgi_is_examined(project: Project, doctor: Doctor) -> None:
     """uWSGI tells where it serves from, which application, and its own environment, also where a file sets all that."""
     project.save("sub/pyproject.toml", "")

@@ -24,7 +24,9 @@ def told(server: Uwsgi) -> list[str]:
 
 
 @pytest.mark.parametrize("set_up", SET_UPS)
-@pytest.mark.parametrize("cause", ["undefined_name", "import sys; sys.exit(3)", "os._exit(3)"])
+@pytest.mark.parametrize(
+    "cause", [pytest.param("undefined_name", marks=pytest.mark.adapters), "import sys; sys.exit(3)", "os._exit(3)"]
+)
 def test_broken_at_the_start_waits_for_the_repair(cause: str, set_up: str, project: Project) -> None:
     """Broken code at the start: one report, no respawn after respawn, and it comes to life by the repair."""
     lazy, options = SET_UPS[set_up]
@@ -46,6 +48,7 @@ def test_broken_at_the_start_waits_for_the_repair(cause: str, set_up: str, proje
         assert server.count(NO_TRACEBACK_OF_OURS) == 0
 
 
+@pytest.mark.adapters
 def test_the_application_file_may_come_later(project: Project) -> None:
     """Started before `app.py` exists, the server serves it when it appears."""
     (project.root / "app.py").unlink()
@@ -97,6 +100,7 @@ def test_a_target_that_cannot_be_found_is_told(project: Project) -> None:
         assert server.count(patterns.UWSGI_WORKER) == 2
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "not lazy"])
 def test_disabled_leaves_uwsgi_as_it_is(lazy: bool, project: Project) -> None:
     """With enabled = false nothing is told, watched or replaced."""

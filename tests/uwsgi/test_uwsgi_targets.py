@@ -18,6 +18,8 @@ from edits import PACKAGE_ROOT, save
 from wsgi_reload_hooks.trial.trial import Target
 from wsgi_reload_hooks.uwsgi.targets import NoInterpreter, interpreter, pythonized, targets
 
+pytestmark = pytest.mark.unit
+
 # The one of this environment, and no other.
 UWSGI = shutil.which("uwsgi", path=os.path.dirname(sys.executable))
 needs_uwsgi = pytest.mark.skipif(UWSGI is None, reason="no uwsgi in this environment")

@@ -16,6 +16,7 @@ def app(environ, start_response):
 """
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("lazy", [True, False])
 def test_code_that_does_not_answer_is_refused(lazy: bool, project: Project) -> None:
     """An error status and an exception: no worker is touched, one report each, and the repair is served."""

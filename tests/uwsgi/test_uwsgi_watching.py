@@ -8,6 +8,7 @@ from harness import HAVE_UWSGI, Project, Uwsgi, patterns
 pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 
 
+@pytest.mark.adapters
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "not lazy"])
 def test_a_lazily_imported_module_is_watched(lazy: bool, project: Project) -> None:
     """A module that each worker has imported inside a request: its save is served by all of them."""

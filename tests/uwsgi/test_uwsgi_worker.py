@@ -16,6 +16,8 @@ from wsgi_reload_hooks.uwsgi.worker import VERDICT, Worker, worker_note, written
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.signature import MISSING
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SharedState:

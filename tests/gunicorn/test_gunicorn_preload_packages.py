@@ -17,7 +17,11 @@ from typing import NamedTuple
 import pytest
 from harness import Gunicorn, Project, patterns, wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs what only Linux does with orphans")
+pytestmark = [
+    pytest.mark.matrix,
+    pytest.mark.load,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs what only Linux does with orphans"),
+]
 
 SAVES = 3
 ANSWER = """

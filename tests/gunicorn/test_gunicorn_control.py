@@ -9,6 +9,7 @@ import pytest
 from harness import Gunicorn, Project, processes, wait_until
 
 
+@pytest.mark.load
 def test_alone_a_hup_makes_visitors_wait_for_the_import(tmp_path: Path) -> None:
     """Without us a HUP costs some visitor the whole import: the load client sees it."""
     project = Project(tmp_path / "project", import_seconds=1.0)
@@ -24,7 +25,6 @@ def test_alone_a_hup_makes_visitors_wait_for_the_import(tmp_path: Path) -> None:
         assert load.longest(began) > 0.7
 
 
-@pytest.mark.counts
 def test_alone_broken_code_ends_the_server(project: Project) -> None:
     """Without us broken code and a HUP end the server: the load client sees failed requests."""
     with Gunicorn(project, configuration=None) as server:

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from harness import UVICORN, Gunicorn, Project, each, patterns, processes, project_for, wait_until
 
 SAVES = 200
@@ -14,6 +15,8 @@ SAVES = 200
 MEMORY_KB = 6_000
 
 
+@pytest.mark.load
+@pytest.mark.soak
 @each()
 def test_two_hundred_random_saves(worker_class: str, tmp_path: Path) -> None:
     """200 saves at random times, 1 in 5 broken, signals mixed in: the last good code wins, nothing is lost or grows."""

@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 from breakages import BOOT_TIMEOUT, BREAKAGES, LIFESPAN, assert_calm, project_with_dependencies
-from harness import Gunicorn, Project, each, is_asgi, one_at_a_time, patterns, processes, project_for, wait_until
+from harness import (
+    UVICORN,
+    Gunicorn,
+    Project,
+    each,
+    is_asgi,
+    one_at_a_time,
+    patterns,
+    processes,
+    project_for,
+    wait_until,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs what only Linux does with orphans")
 
@@ -21,7 +32,8 @@ IMPORT_SECONDS = 0.2
 NOISE = 3.0
 
 
-@each(versions=("gthread",))
+@pytest.mark.load
+@each(versions=("gthread",), matrix=("gthread", "gevent", "tornado", "asgi", UVICORN))
 def test_preloaded_each_breakage_and_its_repair(worker_class: str, tmp_path: Path) -> None:
     """Every kind of broken code: one report, no worker booted, no failed request; the repair is served soon."""
     project = project_with_dependencies(tmp_path / "project", worker_class)
@@ -54,7 +66,8 @@ def test_preloaded_each_breakage_and_its_repair(worker_class: str, tmp_path: Pat
         assert server.count(r"out of memory") == 0
 
 
-@each(versions=("sync",))
+@pytest.mark.load
+@each(versions=("sync",), matrix=("gthread", "gevent", "tornado", "asgi", UVICORN))
 def test_preloaded_saves_under_load(worker_class: str, tmp_path: Path) -> None:
     """Saves whose import is work for the processor: no request fails or waits for it."""
     project = project_for(worker_class, tmp_path / "project", import_seconds=0.0)
@@ -77,8 +90,7 @@ def test_preloaded_saves_under_load(worker_class: str, tmp_path: Path) -> None:
         server.wait_for_workers(4)
 
 
-@pytest.mark.counts
-@each(("sync", "gthread"))
+@each(("sync", "gthread"), matrix=("gthread",))
 def test_preloaded_max_requests_while_the_disk_is_broken(worker_class: str, project: Project) -> None:
     """Workers that have had their number are replaced, with the old code, and no request fails."""
     # Kept-alive connections are dropped at max_requests by gthread before 24.0, with and without us.
@@ -97,7 +109,6 @@ def test_preloaded_max_requests_while_the_disk_is_broken(worker_class: str, proj
         server.wait_for_workers(4)
 
 
-@pytest.mark.counts
 def test_preloaded_deaths_under_load(project: Project) -> None:
     """Zygotes that are killed, kept or at work, cost no request."""
     with Gunicorn(project, "--preload", worker_class="gthread") as server:
@@ -120,7 +131,7 @@ def test_preloaded_deaths_under_load(project: Project) -> None:
         server.wait_for_workers(4)
 
 
-@pytest.mark.counts
+@pytest.mark.soak
 @each()
 def test_preloaded_two_hundred_saves(worker_class: str, tmp_path: Path) -> None:
     """200 saves at random times, broken ones and signals among them: the last good code wins, nothing is left or grows."""

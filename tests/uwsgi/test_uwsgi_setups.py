@@ -29,9 +29,12 @@ SET_UPS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "two mounts, single-interpreter": (("--single-interpreter",), MOUNTS),
     "wsgi-file": ((), ("--wsgi-file", "app.py", "--callable", "app")),
 }
+MATRIX = ("thunder-lock", "cheaper", "harakiri", "two mounts, single-interpreter", "wsgi-file")
 
 
-@pytest.mark.parametrize("set_up", SET_UPS)
+@pytest.mark.parametrize(
+    "set_up", [pytest.param(name, marks=[pytest.mark.matrix] if name in MATRIX else []) for name in SET_UPS]
+)
 def test_saves_under_load(set_up: str, tmp_path: Path) -> None:
     """Lazy workers roll in this set-up, too."""
     options, target = SET_UPS[set_up]

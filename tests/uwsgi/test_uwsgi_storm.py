@@ -21,6 +21,7 @@ def most_files(server: Uwsgi) -> int:
     return max((processes.open_files(pid) for pid in server.workers()), default=0)
 
 
+@pytest.mark.load
 def test_many_saves_and_deaths(tmp_path: Path) -> None:
     """25 saves, 1 in 5 broken, every worker killed once, the leader's too: the last good code wins, nothing grows."""
     chance = random.Random("storm")
@@ -64,7 +65,7 @@ def test_many_saves_and_deaths(tmp_path: Path) -> None:
         wait_until(lambda: server.count(patterns.RELOADED) > 1, "more reloads than the first")
 
 
-@pytest.mark.counts
+@pytest.mark.adapters
 def test_every_worker_may_die_while_it_leads(project: Project) -> None:
     """Each of the workers killed once, one after the other: there is always a next leader, and it knows everything."""
     with Uwsgi(project, workers=3) as server:
@@ -81,7 +82,6 @@ def test_every_worker_may_die_while_it_leads(project: Project) -> None:
         assert server.count(patterns.WATCHING) == 1
 
 
-@pytest.mark.counts
 def test_the_end_in_the_middle_of_a_roll(project: Project) -> None:
     """An interrupt that a worker swallows, forked a moment ago with the master's handlers, ends all the same."""
     with Uwsgi(project, workers=2) as server:
@@ -91,6 +91,7 @@ def test_the_end_in_the_middle_of_a_roll(project: Project) -> None:
         server.stop()
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "forked"])
 def test_told_to_end_while_a_worker_ends(lazy: bool, project: Project) -> None:
     """An interrupt in the middle of a roll, when a worker takes its time to end: that does not keep it from ending."""

@@ -38,7 +38,8 @@ def overlap(worker_class: str) -> float:
     return 0.1 + 16 * 0.02 if worker_class == "tornado" and one_at_a_time(worker_class) else 0.1
 
 
-@each(versions=("sync", "gthread"))
+@pytest.mark.load
+@each(versions=("sync", "gthread"), matrix=("tornado",))
 def test_five_saves_under_load(worker_class: str, tmp_path: Path) -> None:
     """Five saves under load: no request fails, none waits for the import, the new code is there soon after it."""
     project = project_for(worker_class, tmp_path / "project", import_seconds=IMPORT_SECONDS)
@@ -71,7 +72,8 @@ def test_five_saves_under_load(worker_class: str, tmp_path: Path) -> None:
         server.wait_for_workers(4)
 
 
-@each(("gthread", UVICORN))
+@pytest.mark.load
+@each(("gthread", UVICORN), matrix=(UVICORN,))
 def test_nobody_waits_for_an_import_that_needs_the_processor(worker_class: str, tmp_path: Path) -> None:
     """Four workers whose import is work for the processor: requests still go through."""
     project = project_for(worker_class, tmp_path / "project", import_seconds=0.0)
@@ -92,7 +94,6 @@ def test_nobody_waits_for_an_import_that_needs_the_processor(worker_class: str, 
         assert statistics.median(longest) < 0.6, (longest, load.summary())
 
 
-@pytest.mark.counts
 @each(("sync", "gthread", "gevent"))
 def test_surge_rolls_one_worker_at_a_time(worker_class: str, tmp_path: Path) -> None:
     """With surge 1 there is never more than one worker too many, and no request fails."""
@@ -126,7 +127,7 @@ def test_surge_rolls_one_worker_at_a_time(worker_class: str, tmp_path: Path) -> 
         assert len(patterns.find(patterns.BOOTING, until_the_first_left)) > 4
 
 
-@pytest.mark.counts
+@pytest.mark.adapters
 def test_surge_refuses_broken_code_and_keeps_all_workers(project: Project) -> None:
     """With surge 1 broken code is refused once, and the old version stays whole."""
     with Gunicorn(project, environment={"WSGI_RELOAD_SURGE": "1"}) as server:
@@ -143,7 +144,7 @@ def test_surge_refuses_broken_code_and_keeps_all_workers(project: Project) -> No
         assert server.count(patterns.REFUSED) == 1
 
 
-@pytest.mark.counts
+@pytest.mark.adapters
 def test_a_save_during_the_boot_starts_over(tmp_path: Path) -> None:
     """Saved again while the new workers import: only the last version is ever answered."""
     project = Project(tmp_path / "project", import_seconds=0.4)
@@ -165,7 +166,6 @@ def test_a_save_during_the_boot_starts_over(tmp_path: Path) -> None:
         server.wait_for_workers(4)
 
 
-@pytest.mark.counts
 def test_a_save_during_the_switch_follows_at_once(tmp_path: Path) -> None:
     """Saved again at the moment of the switch: the last version comes, and no worker is left over."""
     project = Project(tmp_path / "project")
@@ -180,7 +180,7 @@ def test_a_save_during_the_switch_follows_at_once(tmp_path: Path) -> None:
         server.wait_for_workers(4)
 
 
-@pytest.mark.counts
+@pytest.mark.adapters
 def test_a_slow_request_is_finished_by_the_code_that_began_it(tmp_path: Path) -> None:
     """A request that takes longer than the reload is answered, by the version that took it."""
     project = Project(tmp_path / "project", import_seconds=0.05, handler_seconds=1.0)
@@ -197,7 +197,6 @@ def test_a_slow_request_is_finished_by_the_code_that_began_it(tmp_path: Path) ->
         server.wait_for_workers(4)
 
 
-@pytest.mark.counts
 def test_retirees_do_not_pile_up(tmp_path: Path) -> None:
     """Slow requests hold old workers; ten saves later there are not ten sets of them, and none is cut off."""
     project = Project(tmp_path / "project", import_seconds=0.05, handler_seconds=1.0)

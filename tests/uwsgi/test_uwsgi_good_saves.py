@@ -95,6 +95,7 @@ def assert_mostly(times: list[float], limit: float) -> None:
     assert max(times) <= limit + NOISE, times
 
 
+@pytest.mark.load
 @pytest.mark.versions
 @pytest.mark.parametrize("router", [False, True], ids=["http-socket", "router"])
 def test_lazy_workers_roll_without_a_gap(router: bool, tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_lazy_workers_roll_without_a_gap(router: bool, tmp_path: Path) -> None:
         server.wait_for_workers(4)
 
 
-@pytest.mark.counts
+@pytest.mark.adapters
 @pytest.mark.versions
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="needs a compiler")
 def test_a_worker_ends_between_accepting_a_request_and_reading_it(tmp_path: Path) -> None:
@@ -127,7 +128,6 @@ def test_a_worker_ends_between_accepting_a_request_and_reading_it(tmp_path: Path
         assert server.count("Gracefully killing worker") == 0
 
 
-@pytest.mark.counts
 def test_slow_visitors(tmp_path: Path) -> None:
     """One who reads slowly gets all of it, one who says nothing holds the roll up no longer than uWSGI waits for him."""
     project = Project(tmp_path / "project", import_seconds=0.1)
@@ -156,7 +156,6 @@ def test_slow_visitors(tmp_path: Path) -> None:
         server.wait_for_workers(4)
 
 
-@pytest.mark.counts
 def test_workers_that_wait_for_their_turn_to_wait(tmp_path: Path) -> None:
     """Nobody comes, and all workers but one wait for uWSGI's lock, where only SIGHUP reaches them."""
     project = Project(tmp_path / "project", import_seconds=0.1)
@@ -169,6 +168,7 @@ def test_workers_that_wait_for_their_turn_to_wait(tmp_path: Path) -> None:
         server.wait_for_workers(4)
 
 
+@pytest.mark.load
 def test_a_lone_lazy_worker_stalls_for_its_import_only(tmp_path: Path) -> None:
     """One worker: everybody waits for its import and not a second more."""
     project = Project(tmp_path / "project", import_seconds=IMPORT_SECONDS, handler_seconds=0.005)
@@ -180,6 +180,7 @@ def test_a_lone_lazy_worker_stalls_for_its_import_only(tmp_path: Path) -> None:
         assert server.execs() == 0
 
 
+@pytest.mark.load
 def test_without_lazy_apps_all_is_executed_anew(tmp_path: Path) -> None:
     """Not lazy: the binary is executed anew, once a save; everybody waits for the import, no request fails."""
     project = Project(tmp_path / "project", import_seconds=IMPORT_SECONDS)
@@ -192,7 +193,6 @@ def test_without_lazy_apps_all_is_executed_anew(tmp_path: Path) -> None:
         server.wait_for_workers(4)
 
 
-@pytest.mark.counts
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "not lazy"])
 def test_two_edits_of_the_same_size_within_a_second(lazy: bool, tmp_path: Path) -> None:
     """What is served in the end is what is on disk: a .pyc knows whole seconds and a size only."""
@@ -214,7 +214,7 @@ def test_two_edits_of_the_same_size_within_a_second(lazy: bool, tmp_path: Path) 
         assert server.version("/helper") == second
 
 
-@pytest.mark.counts
+@pytest.mark.adapters
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "not lazy"])
 def test_the_first_edit_while_the_workers_are_importing(lazy: bool, tmp_path: Path) -> None:
     """Saved while the first import goes on: noticed, served, and nobody waits for `worker-reload-mercy`."""

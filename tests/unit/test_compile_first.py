@@ -64,6 +64,8 @@ def test_broken_source_is_refused_with_its_line(helper: Helper, tmp_path: Path) 
         ("\N{LATIN SMALL LETTER E}\xff(", ""),
     ],
 )
+
+pytestmark = pytest.mark.unit
 def test_odd_text_is_refused(helper: Helper, tmp_path: Path, text: str, reason: str) -> None:
     """With what Python says of it."""
     assert reason in refused(helper, save(tmp_path / "odd.py", text))

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from edits import PACKAGE_ROOT, save, save_atomically
 from harness import Script, holds, processes, wait_until
-from harness.script import BROKEN_START, ENDED, OURS, REFUSED, RESTARTED, RUN, TAKEN_BACK, WATCHING
+from harness.script import BROKEN_START, ENDED, OURS, REFUSED, RESTARTED, REVERTED, RUN, WATCHING
 from harness.steering import commanded
 
 PYTHON = sys.executable
@@ -284,7 +284,7 @@ def test_broken_saves_leave_the_running_one(tmp_path: Path) -> None:
             save(tmp_path / name, text)
             assert script.said(REFUSED, number).startswith(why)
             save(tmp_path / name, good)
-            assert script.said(TAKEN_BACK, number) == name
+            assert script.said(REVERTED, number) == name
         assert script.program() == child and script.count("serving v") == 1
         save(tmp_path / "part.py", "VERSION = nosuch\n")
         script.said(REFUSED, len(BROKEN) + 1)
@@ -311,6 +311,7 @@ def test_app_names_what_must_be_importable(tmp_path: Path) -> None:
     save(tmp_path / "app.py", "import sys, part\nsys.exit() if __name__ != '__main__' else 0\n" + stay("stays"))
     part = save(tmp_path / "part.py", "def x(): pass\n")
     with Script(tmp_path, "app.py", options=["--app", "part:x"]) as script:
+        script.said("stays")
         script.said(WATCHING)
         save(part, "y = 1\n")
         assert "part.py has no callable 'x'" in script.said(REFUSED)

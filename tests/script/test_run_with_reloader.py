@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from edits import PACKAGE_ROOT, save
 from harness import Script, processes, wait_until
-from harness.script import REFUSED, RESTARTED, TAKEN_BACK, WATCHING
+from harness.script import REFUSED, RESTARTED, REVERTED, WATCHING
 
 PROGRAM = """\
 import os, sys, time
@@ -113,11 +113,12 @@ def test_settings_and_app(tmp_path: Path) -> None:
     good = save(part, "VERSION = 'v1'\ndef serve(): pass\n").read_text()
     listed = save(tmp_path / "a.yaml", "1\n")
     with Script(tmp_path, command=[sys.executable, "app.py"]) as script:
+        script.said("'version'")
         script.said(WATCHING)
         save(part, "VERSION = 'v1'\n")
         assert script.said(REFUSED) == "part.py: part.py has no callable 'serve'"
         save(part, good)
-        script.said(TAKEN_BACK)
+        script.said(REVERTED)
         save(listed, "2\n")
         assert script.said(RESTARTED) == "a.yaml"
 

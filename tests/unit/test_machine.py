@@ -239,6 +239,46 @@ def test_first_start_that_some_workers_survive_is_served() -> None:
     assert machine.phase is Phase.IDLE and machine.pending == set()
 
 
+def test_no_content_is_in_service_after_a_refused_first_start() -> None:
+    """A listed file that has its first content again, which never served, is tried and not reported as reverted."""
+    machine = ReloadMachine()
+    machine.listed({"a": b"bad"})
+    machine.requested("start", 1.0)
+    assert machine.attempt is not None
+    machine.failed(machine.attempt, WHY, {"a": b"bad"}, 1.0)
+    assert machine.changed({"a": b"bad"}, (), 2.0) == []
+    machine.changed({"a": b"worse"}, (), 3.0)
+    machine.failed(machine.attempt, WHY, {"a": b"worse"}, 3.0)
+    assert kinds(machine.changed({"a": b"bad"}, (), 4.0)) == ["trying", "StartTrial"]
+
+
+@pytest.mark.parametrize("content", [b"a1", b"a2", None])
+def test_stopped_program_is_started_by_any_save(world: World, content: bytes | None) -> None:
+    """A touch and a deletion, too; each end is told, and the attempt is about the saved file alone."""
+    for _ in range(2):
+        assert kinds(world.machine.stopped(WHY, ["a", "b"], world.now)) == ["refused"]
+        assert world.machine.phase is Phase.REFUSED
+    assert kinds(world.save("a", content)) == ["trying", "StartTrial"]
+    assert world.attempt().paths == {"a"} and not world.attempt().first
+    world.load()
+    assert kinds(world.passed()) == ["Switch"]
+    assert kinds(world.switched()) == ["reloaded"]
+    assert world.phase() is Phase.IDLE
+
+
+def test_program_that_stops_during_a_trial_is_started_with_the_new_code(world: World) -> None:
+    """The save is tried again, now that nothing serves; refused code waits for its repair."""
+    world.save("a", b"a2")
+    assert kinds(world.machine.stopped(WHY, ["a", "b"], world.now)) == [
+        "CancelTrial",
+        "refused",
+        "trying",
+        "StartTrial",
+    ]
+    world.failed()
+    assert kinds(world.machine.stopped(WHY, ["a", "b"], world.now)) == ["refused"]
+
+
 def test_lost_replacement_is_told_once_and_changes_nothing(world: World) -> None:
     """The code on disk is what serves: what this worker met may pass by itself."""
     assert kinds(world.machine.lost(WHY, {"a": b"a1"}, {"a": b"a1"}, world.now)) == ["not replaced"]

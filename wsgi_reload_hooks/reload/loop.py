@@ -139,6 +139,11 @@ class ReloadLoop:
         return [each for each in (engine, control) if each is not None]
 
     @property
+    def quiet(self) -> bool:
+        """Whether nothing is tried or refused, and no change waits for the end of its burst."""
+        return self.machine.phase is Phase.IDLE and not self._debouncer
+
+    @property
     def busy_trying(self) -> bool:
         """Whether a trial runs."""
         return self._trial is not None
@@ -198,6 +203,10 @@ class ReloadLoop:
             if self.machine.pending:
                 return
         self._do(self.machine.lost(why, loaded, {path: self.digests.now(path) for path in loaded}, now), now)
+
+    def stopped(self, why: Refusal, loaded: Iterable[str], now: float) -> None:
+        """What served has ended by itself, and nothing serves: *why*. The next save starts it again."""
+        self._do(self.machine.stopped(why, loaded, now), now)
 
     def retry(self, now: float) -> None:
         """Try again though nothing changed."""

@@ -247,6 +247,8 @@ class ReloadMachine:
             return []
         self._running = self._unavailable = False
         self._request = self._since = None
+        if not self.ever_served:
+            self._nothing_serves()
         outdated = self._outdated(disk)
         self._pending |= outdated
         self._wanted = bool(outdated)
@@ -293,7 +295,6 @@ class ReloadMachine:
         if self._running:
             # The attempt that is under way will tell.
             return []
-        self._service = dict.fromkeys(self._listed, UNKNOWN)
         self._pending |= set(loaded)
         self._tried.update(loaded)
         self._numbers += 1
@@ -302,6 +303,20 @@ class ReloadMachine:
         # Each worker of a start fails in the same way: that is told once, without "still refused".
         commands = self.failed(self.attempt, why, disk, now)
         return [each for each in commands if not (isinstance(each, Report) and each.news is News.STILL_REFUSED)]
+
+    def stopped(self, why: Refusal, loaded: Iterable[str], now: float) -> list[Command]:
+        """What served has ended by itself, and nothing serves: it is started again when a file is saved.
+
+        Even a touch of one of the *loaded* or listed files counts: the cause may lie outside of the code. An attempt that
+        was under way, or due, begins anew.
+        """
+        self._wanted = self._wanted or self._running
+        commands, paths = self._cancel(), frozenset(loaded)
+        self._nothing_serves(paths)
+        self._tried, self._told, self._overtaken = {}, None, None
+        self._numbers += 1
+        self.attempt, self.phase = Attempt(self._numbers, paths, None, now, False), Phase.REFUSED
+        return [*commands, Report(News.REFUSED, self.attempt, paths, why), *self._react(now)]
 
     def tick(self, now: float) -> list[Command]:
         """Time has passed: an attempt that could not be tried may be due again."""
@@ -349,6 +364,10 @@ class ReloadMachine:
     def _cancel(self) -> list[Command]:
         running, self._running = self._running, False
         return [CancelTrial(self.attempt)] if running and self.attempt is not None else []
+
+    def _nothing_serves(self, loaded: Iterable[str] = ()) -> None:
+        """No content of a file is in service: none that it may have later is a revert."""
+        self._service = dict.fromkeys([*self._listed, *loaded], UNKNOWN)
 
     def _outdated(self, disk: Mapping[str, Digest]) -> set[str]:
         """The files of the attempt whose content on disk is another one by now."""

@@ -104,6 +104,7 @@ class ReloadMachine:
         self._disk: dict[str, Digest] = {}
         self._tried: dict[str, Digest] = {}
         self._loaded: set[str] = set()
+        self._left_out: set[str] = set()
         self._overtaken: Attempt | None = None
         self._running = False
         self._wanted = False
@@ -174,6 +175,11 @@ class ReloadMachine:
                 known.pop(path, None)
             self._pending.discard(path)
             self._loaded.discard(path)
+
+    def leave_out(self, attempt: Attempt, paths: Iterable[str]) -> None:
+        """*paths* are refused by themselves: *attempt* goes on without them, and they are not reported as reloaded."""
+        if attempt is self.attempt:
+            self._left_out = set(paths)
 
     def restored(self, service: Mapping[str, Digest], switching: Attempt | None, told: Refusal | None) -> None:
         """Go on where another process stopped: its *service*, an unfinished switch, and what it has reported."""
@@ -275,7 +281,8 @@ class ReloadMachine:
             return []
         self.phase, self.attempt, self.ever_served = Phase.IDLE, None, True
         self._wanted = bool(self._pending or self._request)
-        return [Report(News.RELOADED, attempt, attempt.paths, seconds=now - attempt.since), *self._react(now)]
+        paths, self._left_out = attempt.paths - self._left_out, set()
+        return [Report(News.RELOADED, attempt, paths, seconds=now - attempt.since), *self._react(now)]
 
     def served(self) -> None:
         """Something serves. Where the first start was refused before, other workers of it were ready after all."""

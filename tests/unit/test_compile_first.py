@@ -16,6 +16,8 @@ from wsgi_reload_hooks.process.safe_read import NoRegularFile, TooLarge, safe_re
 from wsgi_reload_hooks.trial.compile_first import CompileFirst
 from wsgi_reload_hooks.trial.trial import FinishedTrial, Outcome
 
+pytestmark = pytest.mark.unit
+
 GOOD = Outcome(None, {}, 0.0)
 # CPython 3.12 and 3.13 die of it, the others refuse it.
 NESTED = "x = " + "[" * 30 + "1" + " for a in b]" * 30 + "\n"
@@ -64,8 +66,6 @@ def test_broken_source_is_refused_with_its_line(helper: Helper, tmp_path: Path) 
         ("\N{LATIN SMALL LETTER E}\xff(", ""),
     ],
 )
-
-pytestmark = pytest.mark.unit
 def test_odd_text_is_refused(helper: Helper, tmp_path: Path, text: str, reason: str) -> None:
     """With what Python says of it."""
     assert reason in refused(helper, save(tmp_path / "odd.py", text))

@@ -23,6 +23,8 @@ from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.scanner import Scanner
 from wsgi_reload_hooks.watching.signature import known_signature
 
+pytestmark = pytest.mark.unit
+
 GOOD = Outcome(None, {}, 0.0)
 BAD = Outcome(Refusal("NameError: x"), {}, 0.0)
 
@@ -240,8 +242,6 @@ def test_lost_worker_of_good_code_is_told_once(world: World) -> None:
 def test_file_outside_the_project_that_is_gone_is_forgotten(
     world: World, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-
-pytestmark = pytest.mark.unit
     """A module that was written, loaded and removed is no change."""
     path = save(tmp_path_factory.mktemp("elsewhere") / "made.py", "")
     world.loop.loaded(str(path), known_signature(str(path)))

@@ -183,12 +183,17 @@ class ReloadLoop:
             contents = {path: self.digests.now(path) for path in paths - folders}
             self._do(self.machine.changed(contents, folders, now), now)
 
-    def loaded(self, path: str, seen: Signature | None, attempt: Attempt | None = None) -> None:
-        """A process has loaded *path*, which had the signature *seen* just before: one of *attempt*, or one that serves."""
-        content = self.noted(path, seen)
-        if content is None:
+    def loaded(
+        self, path: str, seen: Signature | None, attempt: Attempt | None = None, content: Digest | None = None
+    ) -> None:
+        """A process has loaded *path*, which had the signature *seen* just before: one of *attempt*, or one that serves.
+
+        *content*: what it has loaded, where the process reports that, too.
+        """
+        noted = self.noted(path, seen)
+        if noted is None:
             return
-        self.machine.loaded(path, content, attempt)
+        self.machine.loaded(path, noted if content is None else content, attempt)
         serves = attempt is None and self._engine is not None
         if serves and self.digests.now(path) != self.machine.in_service(path):
             # Saved between its being loaded and our hearing of it.

@@ -1,92 +1,65 @@
-"""README says what the code says."""
+"""README says what the product does."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
-import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from harness import GUNICORN, Gunicorn, Project, patterns
 
-import wsgi_reload_hooks
-from wsgi_reload_hooks.core.settings import Settings, table
-from wsgi_reload_hooks.report.callbacks import Error, Event
-from wsgi_reload_hooks.report.history import History
-from wsgi_reload_hooks.report.metrics import text
-
-README = Path(__file__).resolve().parent.parent / "README.md"
-SOURCES = "\n".join(path.read_text() for path in sorted(Path(wsgi_reload_hooks.__file__).parent.rglob("*.py")))
+CHECKOUT = Path(__file__).resolve().parent.parent
+README = (CHECKOUT / "README.md").read_text()
+LINES_AT_MOST = 200
+APPLICATION = """\
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"{}"]
+"""
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+    """The code blocks of the README in *language*; the empty one: logs."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [block for kind, block in found if kind == language]
 
 
-def test_the_table_of_settings_is_the_one_in_the_code() -> None:
-    """The settings are listed as `wsgi_reload_hooks.core.settings.table()` makes them."""
-    found = re.search(r"<!-- settings -->\n\n(.*)\n<!-- /settings -->", README.read_text(), re.DOTALL)
-    assert found is not None
-    assert found[1] == table()
+def test_readme_is_short() -> None:
+    """A newcomer reads all of it."""
+    assert len(README.splitlines()) <= LINES_AT_MOST
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="there is no TOML reader")
-def test_the_example_of_settings_is_valid(tmp_path: Path) -> None:
-    """The `pyproject.toml` in the README is accepted as it stands."""
-    (example,) = blocks("toml")
-    (tmp_path / "pyproject.toml").write_text(example)
-    settings = Settings.load(str(tmp_path), {})
-    assert settings.broken_start == "exit"
-    assert settings.extra_files == ("templates/**/*.html", ".env")
-
-
-def test_the_names_of_the_python_example_exist() -> None:
-    """The import line of the README works."""
-    example = next(block for block in blocks("python") if "code_changed" in block)
-    namespace: dict[str, object] = {}
-    exec(example, namespace)
-    assert callable(namespace["code_changed"]) and callable(namespace["watch"])
-
-
-def test_the_example_of_a_callback_works() -> None:
-    """The function of the README gets along with an event, and its fields and the counters are those of the code."""
-    posted: list[object] = []
-    example = next(block for block in blocks("python") if "on_refused" in block)
-    names: dict[str, Any] = {"HOOK": "", "requests": SimpleNamespace(post=lambda *words, json: posted.append(json))}
-    exec(example, names)
-    names["told"](Event("refused", "gunicorn", 1, "/srv/shop", error=Error("NameError: x", "/srv/shop/app.py", 3)))
-    assert posted == [{"text": "NameError: x in /srv/shop/app.py, line 3"}]
-    section = README.read_text().partition("## Callbacks")[2].partition("\n## ")[0]
-    fields = [field.name for kind in (Event, Error) for field in dataclasses.fields(kind)]
-    assert [name for name in fields if f"`{name}`" not in section] == []
-    assert set(re.findall(r"wsgi_reload_\w+", section)) <= set(
-        re.findall(r"^wsgi_reload_\w+", text(History()), re.MULTILINE)
-    )
-
-
-def test_the_log_lines_are_those_of_the_code() -> None:
-    """Each log line that the troubleshooting table promises is in the code."""
-    lines = re.findall(r"^\| `(?:\.\.\. |reload hooks: )(?:\.\.\.:? )?([^`]*)", README.read_text(), re.MULTILINE)
-    assert len(lines) >= 27
-    for line in lines:
-        words = re.split(r"\d+(?: files| s)?|'.*?'|:? ?\.\.\.", line)[0].strip(" :").removesuffix(" within")
-        assert words[:40] in SOURCES, line
-
-
-def test_links_inside_lead_somewhere() -> None:
-    """Each link to a section of the README has that section."""
-    text = README.read_text()
-    titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-    links = set(re.findall(r"\]\(#([^)]+)\)", text))
-    assert len(links) > 10
-    assert links - anchors == set()
-
-
-def test_the_first_two_commands() -> None:
-    """Who tries the first two commands of the README sees it work, and the tests pass."""
-    first, second = (block.strip() for block in blocks("sh")[:2])
+def test_first_two_commands_are_the_demo_and_the_tests() -> None:
+    """After the installation, the first command is the demo and the second runs the tests."""
+    install, first, second = (block.strip() for block in blocks("sh")[:3])
+    assert install == "pip install ."
     assert first == "python3 configs/demo/run.py"
     assert second == "python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox run"
+
+
+def written(log: str, root: Path) -> list[str]:
+    """The lines of the hooks in *log*, without times and pids; numbers that differ from run to run are N."""
+    found = re.findall(r"^(?:\[.*\] )?(\[\w+\] reload hooks: .*|  +.*|  \w+Error: .*)$", log, re.MULTILINE)
+    text = "\n".join(found).replace(str(root), "/srv/shop")
+    text = re.sub(r"(every [\d.]+ s|by events) \(\w+ engine\)", "(ENGINE)", text)
+    text = re.sub(r"watching \d+ files", "watching N files", text)
+    return re.sub(r"reloaded in [\d.]+ s", "reloaded in N s", text).splitlines()
+
+
+@pytest.mark.skipif(not GUNICORN, reason="gunicorn is not installed")
+def test_log_of_a_save_a_refusal_and_its_repair_is_real(tmp_path: Path) -> None:
+    """The log at the head of the README is what gunicorn with the hooks writes."""
+    project = Project(tmp_path / "shop")
+    project.save("app.py", APPLICATION.format("one"))
+    with Gunicorn(project, workers=2) as server:
+        server.wait_for_log(patterns.WATCHING)
+        project.save("app.py", APPLICATION.format("two"))
+        server.wait_for_log(patterns.reloaded(r"app\.py"))
+        project.save("app.py", APPLICATION.format("two") + "retrun\n")
+        server.wait_for_log("  NameError: ")
+        assert server.get()[1] == "two"
+        project.save("app.py", APPLICATION.format("three"))
+        server.wait_for_log(patterns.reloaded(r"app\.py"), 2)
+        log = server.log
+    (shown,) = [block for block in blocks("") if "reload hooks: " in block]
+    assert written(log, project.root) == written(shown, Path("/srv/shop"))

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tools.settings_page import table
 from edits import save
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from wsgi_reload_hooks import Settings, SettingsError
-from wsgi_reload_hooks.core.settings import FIELDS, project_root, table
+from wsgi_reload_hooks.core.settings import FIELDS, project_root
 
 reads_toml = pytest.mark.skipif(
     all(importlib.util.find_spec(name) is None for name in ("tomllib", "tomli")),

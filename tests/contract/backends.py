@@ -206,9 +206,15 @@ class Run(Backend):
 
     name = "run"
     missing = ""
+    server: Program
 
     def _make(self, ready: bool) -> Server:
         return Program(self.project)
+
+    def wait_ready(self) -> None:
+        """Until it has found out what can be imported, a save is compiled and not imported before the restart."""
+        super().wait_ready()
+        self.server.quiet()
 
     def pids(self) -> set[int]:
         return {int(self.server.ask()[1].split()[1])}

@@ -1,4 +1,4 @@
-"""What a process begins with that was forked from a gunicorn arbiter, or from a zygote: first it lets go of what is not its own."""
+"""Runs first in each process that a gunicorn arbiter or a zygote forks: closes what is not its own, then sets the worker up."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from ..core.settings import Settings
 from ..process.counters import Generation
 from ..report.publisher import Publisher
 from ..watching.rules import Files
-from .pool import Batch, WorkerPool
+from .pool import WorkerPool
 from .watcher import Watcher
 from .worker import SpawnSpec, Worker
+from .worker_handle import Batch
 from .zygote import ZygoteProcess
 
 
@@ -24,48 +25,48 @@ class AfterFork:
         settings: Settings,
         files: Files,
         generation: Generation,
-        crew: WorkerPool,
-        lookout: Watcher,
-        chronicle: Publisher,
+        pool: WorkerPool,
+        watcher: Watcher,
+        publisher: Publisher,
     ) -> None:
         self._server = server
         self._settings = settings
         self._files = files
         self._generation = generation
-        self._crew = crew
-        self._lookout = lookout
-        self._chronicle = chronicle
-        self._zygote_side: ZygoteProcess | None = None
+        self._pool = pool
+        self._watcher = watcher
+        self._publisher = publisher
+        self._zygote: ZygoteProcess | None = None
 
     def begin_worker(self, worker: Any, their_post_fork: Callable[[Any, Any], object]) -> None:
         """In a *worker*, as its `post_fork`: that of the user, *their_post_fork*, is called in it."""
-        if self._zygote_side is not None:
-            self._move_in(worker, self._zygote_side.birth(), their_post_fork)
+        if self._zygote is not None:
+            self._set_up(worker, self._zygote.spec(), their_post_fork)
             return
-        self._let_go()
-        batch, birth = self._crew.batch(), self._crew.birth
-        if batch is not None and batch.gate is not birth.gate:
-            # The end of a gate is told by its last holder; this worker has no business there.
+        self._close_inherited()
+        batch, spec = self._pool.batch(), self._pool.spec
+        if batch is not None and batch.gate is not spec.gate:
+            # Waiting workers see the end of the gate when its last holder has closed it.
             batch.gate.close()
-        self._move_in(worker, birth, their_post_fork)
+        self._set_up(worker, spec, their_post_fork)
 
-    def live(self, way: Any, batch: Batch) -> NoReturn:
+    def run_zygote(self, way: Any, batch: Batch) -> NoReturn:
         """Run the zygote, which loads the application for *batch*."""
-        self._crew.born()
-        self._let_go()
-        # The end of a gate is told by its last holder; the waiting end comes with the order.
+        self._pool.init_child()
+        self._close_inherited()
+        # Waiting workers see the end of the gate when its last holder has closed it; the waiting end comes with the order.
         batch.gate.close()
-        self._zygote_side = side = ZygoteProcess(
-            self._server, way, self._lookout.reports, self._files, batch.changed, self._generation
+        self._zygote = side = ZygoteProcess(
+            self._server, way, self._watcher.reports, self._files, batch.changed, self._generation
         )
         side.live()
 
-    def _let_go(self) -> None:
-        self._lookout.leave()
-        self._chronicle.leave()
-        self._crew.leave_zygotes()
+    def _close_inherited(self) -> None:
+        self._watcher.leave()
+        self._publisher.leave()
+        self._pool.zygotes.leave()
 
-    def _move_in(self, worker: Any, birth: SpawnSpec, their_post_fork: Callable[[Any, Any], object]) -> None:
-        reports = self._lookout.reports
-        side = Worker(self._server, worker, birth, reports, self._files, self._generation, self._settings)
+    def _set_up(self, worker: Any, spec: SpawnSpec, their_post_fork: Callable[[Any, Any], object]) -> None:
+        reports = self._watcher.reports
+        side = Worker(self._server, worker, spec, reports, self._files, self._generation, self._settings)
         side.move_in(their_post_fork)

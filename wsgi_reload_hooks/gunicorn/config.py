@@ -8,15 +8,19 @@ import importlib.util
 import io
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
+from ..core.log import ReloadLog
 from ..core.refusal import Refusal
 from ..core.text import PACKAGE_ROOT
+from ..reload.machine import Attempt
 from ..trial.sources import compile_sources
 from ..watching.modules import module_file
+from ..watching.signature import Digest
 
 _FACE = "wsgi_reload_hooks.gunicorn_conf"
+_REFUSED = "configuration refused, still running with the previous one"
 
 
 def configuration_files(server: Any) -> set[str]:
@@ -35,6 +39,81 @@ def configuration_files(server: Any) -> set[str]:
     face = module_file(sys.modules.get(_FACE)) or os.path.join(PACKAGE_ROOT, "gunicorn_conf.py")
     # Our own file as the configuration stands for the user's default one.
     return {path} if path is not None and path != os.path.abspath(face) else {default}
+
+
+class ConfigurationUpdate:
+    """The configuration as attempts find it: loaded where it changed, and kept out where it is refused.
+
+    *digest*: returns the content of a file as of now.
+    """
+
+    def __init__(self, server: Any, log: ReloadLog, digest: Callable[[str], Digest]) -> None:
+        self._server = server
+        self._log = log
+        self._digest = digest
+        self._loaded: Configuration | None = None
+        self._why: Refusal | None = None
+        self._refused: dict[str, Digest] = {}
+        self._is_news = False
+
+    def load(self, attempt: Attempt, serves: bool) -> Refusal | None:
+        """Load it where *attempt* changes or requests it. Why the attempt is refused, if it is.
+
+        Good code that was saved together with a broken configuration is not refused: it gets the configuration of
+        before.
+        """
+        files = configuration_files(self._server)
+        changed = files & attempt.paths
+        requested = attempt.request is not None
+        found = {path: self._digest(path) for path in files}
+        tried = requested or (bool(changed) and found != self._refused)
+        if tried:
+            self._load(found)
+        if self._why is None:
+            return None
+        if requested or (changed and changed == attempt.paths):
+            return dataclasses.replace(self._why, about=_REFUSED) if serves else self._why
+        if tried:
+            self._is_news = True
+            self._log.refusal(_REFUSED, self._why)
+        return None
+
+    def _load(self, found: dict[str, Digest]) -> None:
+        update = Configuration(self._server)
+        self._why = update.load()
+        self._loaded, self._refused = (update, {}) if self._why is None else (None, found)
+
+    @property
+    def refused_files(self) -> set[str]:
+        """The files that are refused; the server runs with what they said before."""
+        return set(self._refused)
+
+    @property
+    def workers(self) -> int | None:
+        """The number of workers that it asks for, where it has been loaded anew."""
+        return None if self._loaded is None else self._loaded.workers
+
+    def restore(self) -> None:
+        """The attempt is over, and was not good: put the configuration of before back."""
+        update, self._loaded = self._loaded, None
+        if update is not None:
+            update.restore()
+
+    def keep(self) -> None:
+        """The attempt is in service, and its configuration with it."""
+        update, self._loaded = self._loaded, None
+        if update is not None:
+            try:
+                update.keep()
+            except Exception as error:
+                self._log.failure("the new configuration is in service, but not completely", error)
+
+    def still_refused(self) -> tuple[Refusal, bool] | None:
+        """After a reload of good code: why the configuration is still refused, and whether that was not reported yet."""
+        is_news, self._is_news = self._is_news, False
+        if self._why is None or any(self._digest(path) != content for path, content in self._refused.items()):
+            return None
+        return self._why, is_news
 
 
 class Configuration:

@@ -1,4 +1,4 @@
-"""The watcher thread in a gunicorn arbiter: it looks at the files, hears the workers, and wakes the main loop.
+"""The watcher thread in a gunicorn arbiter: it scans the files, reads what workers report, and wakes the main loop.
 
 While the main thread forks, this one may ask the file system, read, append, and wake. It may not log, print, import,
 or hold a lock that a child takes: what a fork copies of it has to be harmless.
@@ -29,9 +29,9 @@ from ..watching.scanner import Scanner
 class Watcher:
     """One pipe from the workers, one thread, and the inbox of the main loop: (kind, what) in order.
 
-    Kinds: "said" (undecoded reports), "changed" (a set of paths), "asked" (a reload whatever the files say),
-    "told" (a line for the log), "called" (messages of the command line), "crashed" (the exception that ended the thread).
-    *control*: where the command line gets in, if it does.
+    Kinds: "report" (undecoded reports of workers), "changed" (a set of paths), "request" (a reload whatever the files say),
+    "log" (a line for the log), "control" (messages of the command line), "crashed" (the exception that ended the thread).
+    *control*: the socket of the command line, if there is one.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class Watcher:
         self.inbox: deque[tuple[str, Any]] = deque()
         self.reports = Reports()
         self.busy = False
-        """Whether the main loop has deadlines: it is woken at each look then."""
+        """Whether the main loop has deadlines: it is woken at each scan then."""
         self._server = server
         self._settings = settings
         self._files = files
         self._scanner = scanner
         self._control = control
-        self._looks = ScanRequests()
+        self._scans = ScanRequests()
         self._native = Native()
         self._reading = self._native.lock()
         self._patched = patched()
@@ -63,7 +63,7 @@ class Watcher:
             "ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning, module=r"gunicorn\.arbiter"
         )
         # Here, in the main thread: it may start a process.
-        self._engine = engine(self._settings, self._files, self._scanner, self._tell)
+        self._engine = engine(self._settings, self._files, self._scanner, self._log)
         self._native.start_thread(self._run, (self._engine,))
 
     def describe(self) -> str:
@@ -86,24 +86,24 @@ class Watcher:
             self._engine.leave()
 
     def order(self) -> int:
-        """Have the thread look at all files now. The number of that look."""
-        number = self._looks.order()
+        """Have the thread scan all files now. The number of that scan."""
+        number = self._scans.order()
         with contextlib.suppress(BlockingIOError):
             os.write(self._stop_in, b"\0")
         return number
 
     @property
     def done(self) -> int:
-        """The number of the last ordered look whose findings have been taken out of the inbox, and dealt with."""
-        done = self._looks.done
-        # In this order: the thread puts them there before it counts the look as done.
+        """The number of the last ordered scan whose findings the main loop has taken out of the inbox."""
+        done = self._scans.done
+        # In this order: the thread puts them there before it counts the scan as done.
         if not self.inbox:
             self._known = done
         return self._known
 
     def ask(self, changed: Iterable[str] | None) -> None:
-        """Put a wish for a reload into the inbox. Safe from any thread and from a signal handler."""
-        self.inbox.append(("asked", None) if changed is None else ("changed", frozenset(changed)))
+        """Request a reload. Safe from any thread and from a signal handler."""
+        self.inbox.append(("request", None) if changed is None else ("changed", frozenset(changed)))
         self.wake()
 
     def look(self) -> None:
@@ -122,20 +122,20 @@ class Watcher:
             self._server.wakeup()
 
     def pump(self) -> None:
-        """Move what workers said to the inbox, in order. Runs in both threads."""
+        """Move what workers reported to the inbox, in order. Runs in both threads."""
         with self._reading:
             data = self.reports.read()
             if data:
-                self.inbox.append(("said", data))
+                self.inbox.append(("report", data))
 
-    def _tell(self, line: str) -> None:
-        self.inbox.append(("told", line))
+    def _log(self, line: str) -> None:
+        self.inbox.append(("log", line))
         self.wake()
 
     def _run(self, driven: Engine) -> None:
         debouncer = Debouncer(self._settings.step, self._settings.debounce, Checkout(self._files.root).unfinished)
         try:
-            for changed in settled(driven, debouncer, self._pause, looks=self._looks):
+            for changed in settled(driven, debouncer, self._pause, looks=self._scans):
                 self._server.reload(changed)
         except _Stop:
             os.close(self._stop)
@@ -149,16 +149,16 @@ class Watcher:
         until = time.monotonic() + seconds
         left = seconds
         while left > 0:
-            told = None if self._engine is None else self._engine.reader
-            called = None if self._control is None else self._control.reader
-            readers = [each for each in (self.reports.reader, self._stop, told, called) if each is not None]
+            engine = None if self._engine is None else self._engine.reader
+            control = None if self._control is None else self._control.reader
+            readers = [each for each in (self.reports.reader, self._stop, engine, control) if each is not None]
             ready = self._native.select(readers, [], [], left)[0]
             if self._stop in ready and not os.read(self._stop, 4096):
                 raise _Stop
-            if told in ready or self._stop in ready:
+            if engine in ready or self._stop in ready:
                 break
-            if called in ready and self._control is not None:
-                self.inbox.append(("called", self._control.receive()))
+            if control in ready and self._control is not None:
+                self.inbox.append(("control", self._control.receive()))
             if ready:
                 self.pump()
                 self.wake()

@@ -34,6 +34,7 @@ from ..watching.import_hook import ImportHook, Modules, missed_imports
 from ..watching.rules import Files
 from ..watching.signature import Signature
 from .gate import Gate
+from .user_hooks import refusal_from
 from .worker import SpawnSpec, hidden_folders, is_hidden
 
 _NAME = b"gunicorn zygote"
@@ -106,7 +107,7 @@ class Zygote:
             server.log,
         )
 
-    def born(self, age: int, pid: int) -> Any:
+    def register(self, age: int, pid: int) -> Any:
         """The worker object of the one that was born with this *age*, now in the arbiter's list; None for a stranger."""
         worker = self._ordered.pop(age, None)
         if worker is not None:
@@ -193,7 +194,7 @@ class ZygoteProcess:
         _flush()
         os._exit(0)
 
-    def birth(self) -> SpawnSpec:
+    def spec(self) -> SpawnSpec:
         """What a worker that is being forked here is born with."""
         linux.rename(self._name)
         for heartbeat in self._others:
@@ -310,9 +311,12 @@ class ZygoteProcess:
         return pid
 
     def _complain(self, error: BaseException) -> None:
-        """Say why not all were born."""
-        why = Refusal.from_exception(error, hidden_folders(), self._files.ours)
-        self._sender.send("refused", **dataclasses.asdict(why))
+        """Report why not all workers could be forked."""
+        if isinstance(error, OSError):
+            # No process, no memory: this says nothing about the code.
+            self._sender.send("unavailable", reason=error.strerror or str(error))
+        else:
+            self._sender.send("refused", **dataclasses.asdict(refusal_from(error, self._files.ours)))
 
     def _on_urgent(self, signum: int, frame: FrameType | None) -> None:
         """SIGURG: leave; while loading, say where it hangs."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..control.channel import ControlSocket, Message
-from ..control.service import ControlService, ReloadState
+from ..control.service import ControlService, ReloadState, Scans
 from ..core.log import BROKEN_START, NOT_REPLACED, REFUSED, ReloadLog, reasons
 from ..core.refusal import Refusal
 from ..core.settings import Settings
@@ -125,7 +125,7 @@ class ReloadLoop:
         """From now on `step` looks for changes with *engine*; without one, another thread calls `changed`."""
         self._engine = engine
 
-    def answer(self, socket: ControlSocket | None, scans: ScanRequests | None = None) -> None:
+    def answer(self, socket: ControlSocket | None, scans: Scans | None = None) -> None:
         """From now on `step` answers what comes over *socket*. *scans*: those of another thread that looks."""
         if socket is not None:
             self._socket = socket
@@ -137,6 +137,11 @@ class ReloadLoop:
         engine = None if self._engine is None else self._engine.reader
         control = None if self._socket is None else self._socket.reader
         return [each for each in (engine, control) if each is not None]
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is tried or refused, and no change waits for the end of its burst."""
+        return self.machine.phase is Phase.IDLE and not self._debouncer
 
     @property
     def busy_trying(self) -> bool:
@@ -180,15 +185,22 @@ class ReloadLoop:
 
     def loaded(self, path: str, seen: Signature | None, attempt: Attempt | None = None) -> None:
         """A process has loaded *path*, which had the signature *seen* just before: one of *attempt*, or one that serves."""
-        if seen is not None and known_signature(path) is None:
-            # Made, loaded and removed again: that is no save.
+        content = self.noted(path, seen)
+        if content is None:
             return
-        self._scanner.watch(path, seen)
-        self.machine.loaded(path, self.digests.at(path, seen), attempt)
+        self.machine.loaded(path, content, attempt)
         serves = attempt is None and self._engine is not None
         if serves and self.digests.now(path) != self.machine.in_service(path):
             # Saved between its being loaded and our hearing of it.
             self._debouncer.add({path}, time.monotonic())
+
+    def noted(self, path: str, seen: Signature | None) -> Digest | None:
+        """Watch *path*, which a process has loaded. The content that it loaded, None where the file is gone."""
+        if seen is not None and known_signature(path) is None:
+            # Made, loaded and removed again: that is no save.
+            return None
+        self._scanner.watch(path, seen)
+        return self.digests.at(path, seen)
 
     def lost(self, why: Refusal, loaded: Mapping[str, Digest], now: float) -> None:
         """A worker outside of any attempt did not start. A save that it met first is dealt with as a change."""
@@ -198,6 +210,10 @@ class ReloadLoop:
             if self.machine.pending:
                 return
         self._do(self.machine.lost(why, loaded, {path: self.digests.now(path) for path in loaded}, now), now)
+
+    def stopped(self, why: Refusal, loaded: Iterable[str], now: float) -> None:
+        """What served has ended by itself, and nothing serves: *why*. The next save starts it again."""
+        self._do(self.machine.stopped(why, loaded, now), now)
 
     def retry(self, now: float) -> None:
         """Try again though nothing changed."""

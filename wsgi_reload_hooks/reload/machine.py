@@ -104,6 +104,7 @@ class ReloadMachine:
         self._disk: dict[str, Digest] = {}
         self._tried: dict[str, Digest] = {}
         self._loaded: set[str] = set()
+        self._left_out: set[str] = set()
         self._overtaken: Attempt | None = None
         self._running = False
         self._wanted = False
@@ -174,6 +175,11 @@ class ReloadMachine:
                 known.pop(path, None)
             self._pending.discard(path)
             self._loaded.discard(path)
+
+    def leave_out(self, attempt: Attempt, paths: Iterable[str]) -> None:
+        """*paths* are refused by themselves: *attempt* goes on without them, and they are not reported as reloaded."""
+        if attempt is self.attempt:
+            self._left_out = set(paths)
 
     def restored(self, service: Mapping[str, Digest], switching: Attempt | None, told: Refusal | None) -> None:
         """Go on where another process stopped: its *service*, an unfinished switch, and what it has reported."""
@@ -247,6 +253,8 @@ class ReloadMachine:
             return []
         self._running = self._unavailable = False
         self._request = self._since = None
+        if not self.ever_served:
+            self._nothing_serves()
         outdated = self._outdated(disk)
         self._pending |= outdated
         self._wanted = bool(outdated)
@@ -273,7 +281,8 @@ class ReloadMachine:
             return []
         self.phase, self.attempt, self.ever_served = Phase.IDLE, None, True
         self._wanted = bool(self._pending or self._request)
-        return [Report(News.RELOADED, attempt, attempt.paths, seconds=now - attempt.since), *self._react(now)]
+        paths, self._left_out = attempt.paths - self._left_out, set()
+        return [Report(News.RELOADED, attempt, paths, seconds=now - attempt.since), *self._react(now)]
 
     def served(self) -> None:
         """Something serves. Where the first start was refused before, other workers of it were ready after all."""
@@ -293,7 +302,6 @@ class ReloadMachine:
         if self._running:
             # The attempt that is under way will tell.
             return []
-        self._service = dict.fromkeys(self._listed, UNKNOWN)
         self._pending |= set(loaded)
         self._tried.update(loaded)
         self._numbers += 1
@@ -302,6 +310,20 @@ class ReloadMachine:
         # Each worker of a start fails in the same way: that is told once, without "still refused".
         commands = self.failed(self.attempt, why, disk, now)
         return [each for each in commands if not (isinstance(each, Report) and each.news is News.STILL_REFUSED)]
+
+    def stopped(self, why: Refusal, loaded: Iterable[str], now: float) -> list[Command]:
+        """What served has ended by itself, and nothing serves: it is started again when a file is saved.
+
+        Even a touch of one of the *loaded* or listed files counts: the cause may lie outside of the code. An attempt that
+        was under way, or due, begins anew.
+        """
+        self._wanted = self._wanted or self._running
+        commands, paths = self._cancel(), frozenset(loaded)
+        self._nothing_serves(paths)
+        self._tried, self._told, self._overtaken = {}, None, None
+        self._numbers += 1
+        self.attempt, self.phase = Attempt(self._numbers, paths, None, now, False), Phase.REFUSED
+        return [*commands, Report(News.REFUSED, self.attempt, paths, why), *self._react(now)]
 
     def tick(self, now: float) -> list[Command]:
         """Time has passed: an attempt that could not be tried may be due again."""
@@ -349,6 +371,10 @@ class ReloadMachine:
     def _cancel(self) -> list[Command]:
         running, self._running = self._running, False
         return [CancelTrial(self.attempt)] if running and self.attempt is not None else []
+
+    def _nothing_serves(self, loaded: Iterable[str] = ()) -> None:
+        """No content of a file is in service: none that it may have later is a revert."""
+        self._service = dict.fromkeys([*self._listed, *loaded], UNKNOWN)
 
     def _outdated(self, disk: Mapping[str, Digest]) -> set[str]:
         """The files of the attempt whose content on disk is another one by now."""

@@ -307,7 +307,7 @@ def test_shown_callback_works() -> None:
     posted: list[object] = []
     names: dict[str, Any] = {"HOOK": "", "requests": SimpleNamespace(post=lambda *words, json: posted.append(json))}
     exec(one_block("docs/commands.md", "python", "on_refused"), names)
-    names["told"](Event("refused", "gunicorn", 1, "/srv/shop", error=Error("NameError: x", "/srv/shop/app.py", 3)))
+    names["refused"](Event("refused", "gunicorn", 1, "/srv/shop", error=Error("NameError: x", "/srv/shop/app.py", 3)))
     assert posted == [{"text": "NameError: x in /srv/shop/app.py, line 3"}]
     page = PAGES["docs/commands.md"]
     fields = [field.name for kind in (Event, Error) for field in dataclasses.fields(kind)]

@@ -410,6 +410,35 @@ def test_exit_code_3_in_a_loop(tmp_path: Path) -> None:
         script.said("repaired")
 
 
+def test_program_that_cannot_be_started_is_started_later(tmp_path: Path) -> None:
+    """A program that the system does not start, once its old process has left, is started when that is possible again."""
+    tool = save(tmp_path / "tool", "#!/bin/sh\necho one\nexec sleep 600\n")
+    tool.chmod(0o755)
+    with Script(tmp_path, "./tool", options=["--watch", "tool"]) as script:
+        script.said("one")
+        # Saved without the right to execute it.
+        save_atomically(tool, "#!/bin/sh\necho two\nexec sleep 600\n")
+        script.said(OURS + "cannot start the program, retrying every 5 s: Permission denied")
+        assert "two" not in script.log
+        tool.chmod(0o755)
+        script.said("two")
+        assert script.said(RESTARTED) == "tool"
+
+
+def test_save_during_the_retries_of_a_start_is_started(tmp_path: Path) -> None:
+    """A save does not wait for the next retry of the start that failed before it."""
+    tool = save(tmp_path / "tool", "#!/bin/sh\necho one\nexec sleep 600\n")
+    tool.chmod(0o755)
+    with Script(tmp_path, "./tool", options=["--watch", "*o*"]) as script:
+        script.said("one")
+        tool.rename(tmp_path / "away")
+        script.said(OURS + "cannot start the program, .*: No such file")
+        (tmp_path / "away").write_text("#!/bin/sh\necho two\nexec sleep 600\n")
+        (tmp_path / "away").rename(tool)
+        script.said("two")
+        assert script.count("cannot start the program") == 1
+
+
 @pytest.mark.adapters
 @pytest.mark.parametrize("cause", ["save", "end"])
 def test_kill_after(tmp_path: Path, cause: str) -> None:

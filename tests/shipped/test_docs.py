@@ -25,7 +25,7 @@ import wsgi_reload_hooks
 from wsgi_reload_hooks.cli.main import COMMANDS
 from wsgi_reload_hooks.cli.main import main as wsgi_reload
 from wsgi_reload_hooks.core.settings import Settings
-from wsgi_reload_hooks.reload.loop import Backend
+from wsgi_reload_hooks.reload.backend import Backend
 from wsgi_reload_hooks.reload.machine import Phase
 from wsgi_reload_hooks.report.callbacks import Error, Event
 from wsgi_reload_hooks.report.history import History

@@ -127,7 +127,7 @@ def test_the_wheel_needs_nothing(metadata: Message) -> None:
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.10"
     extras = [each.partition(";")[2].strip() for each in metadata.get_all("Requires-Dist", [])]
-    assert sorted(extras) == ["extra == 'completion'", "extra == 'serve'", "extra == 'watchfiles'"]
+    assert sorted(extras) == [f"extra == {each!r}" for each in ("completion", "patterns", "serve", "watchfiles")]
     assert "# " in str(metadata.get_payload())
 
 

@@ -219,6 +219,34 @@ def test_unavailable_trial_is_told_once_and_tried_again(world: World) -> None:
     assert kinds(world.passed()) == ["Switch"]
 
 
+def test_retry_without_a_change_reports_only_what_is_new(world: World) -> None:
+    """Tried again every few seconds, the same refusal is no news; another one is, and so is a change."""
+    world.save("a", b"bad")
+    world.load()
+    assert kinds(world.failed()) == ["refused"]
+    assert kinds(world.do(world.machine.retry(world.now))) == ["StartTrial"]
+    assert world.failed() == []
+    world.do(world.machine.retry(world.now))
+    assert kinds(world.failed(Refusal("OSError: y", "/shop/a.py", 1))) == ["refused"]
+    world.do(world.machine.retry(world.now))
+    assert kinds(world.save("a", b"bad again")) == ["CancelTrial", "trying", "StartTrial"]
+    assert kinds(world.failed(Refusal("OSError: y", "/shop/a.py", 1))) == ["still refused"]
+    world.do(world.machine.retry(world.now))
+    assert kinds(world.passed()) == ["Switch"]
+    assert kinds(world.switched()) == ["reloaded"]
+
+
+def test_successor_of_a_broken_first_start_does_not_report_it_again() -> None:
+    """Nothing has served yet, and the refusal is known: a repair is the first start."""
+    machine = ReloadMachine()
+    machine.restored({}, None, WHY, served=False)
+    loaded = {"a": b"bad"}
+    assert machine.lost(WHY, loaded, loaded, 1.0) == []
+    assert machine.phase is Phase.REFUSED
+    machine.changed({"a": b"good"}, (), 2.0)
+    assert machine.attempt is not None and machine.attempt.first
+
+
 def test_broken_first_start_is_refused_once_for_all_workers() -> None:
     """Its repair is tried though no worker has ever served."""
     machine = ReloadMachine()

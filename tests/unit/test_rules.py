@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import sysconfig
 import tempfile
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from edits import save, without_rights
+from edits import python, save, without_rights
 
-from wsgi_reload_hooks import Settings
+from wsgi_reload_hooks import Settings, SettingsError
 from wsgi_reload_hooks.core.text import printable, under
 from wsgi_reload_hooks.process.counters import TEMPLATES, TRANSLATIONS
 from wsgi_reload_hooks.watching.globs import IGNORED_NAMES
@@ -243,13 +244,45 @@ def test_project_with_glob_characters_in_its_path(tmp_path: Path, name: str) -> 
     assert listed(root, "t/*.html") == {"t/b.html"}
 
 
-@pytest.mark.parametrize(
-    "pattern", ["[z-a].py", "[[a]].py", "[a&&b].py", "[a--c].py", "[!].py", "[.py", "a{2}.py", "(.py"]
-)
+@pytest.mark.parametrize("pattern", ["[!].py", "[.py", "a{2}.py", "(.py"])
 def test_odd_globs_raise_nothing(tmp_path: Path, pattern: str) -> None:
-    """A pattern that is no proper glob is no error and no warning."""
+    """A set that does not end, and what other globs have, is no error and no warning."""
     save(tmp_path / "q.py", "")
     assert "q.py" not in listed(tmp_path, pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["[z-a].py", "[[a]].py", "[a&&b].py", "[a--c].py", "a\\", "*a*a*a*b", "**/a/**/b/**/c"]
+)
+def test_pattern_that_cannot_be_used_is_one_line(tmp_path: Path, pattern: str) -> None:
+    """A set with a meaning of its own in regular expressions, a lone backslash, and what would take hours to match."""
+    for make in (
+        lambda: files(tmp_path, extra=(pattern,)),
+        lambda: Settings.load(str(tmp_path), {}, exclude=[pattern]),
+    ):
+        with pytest.raises(SettingsError, match=re.escape(repr(pattern)) + ".*: (not a pattern|too many asterisks)"):
+            make()
+
+
+def test_patterns_need_pathspec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it a pattern is one line that says what to install; without a pattern nothing is missed."""
+    monkeypatch.setitem(sys.modules, "pathspec", None)
+    assert files(tmp_path).extra() == set()
+    why = r"setting exclude = 'x' \(from keyword\): pathspec is not installed; pip install pathspec"
+    with pytest.raises(SettingsError, match=why):
+        Settings.load(str(tmp_path), {}, exclude=["x"])
+    with pytest.raises(SettingsError, match=r"pattern 't/\*\*': pathspec is not installed; pip install pathspec"):
+        files(tmp_path, extra=("t/**",))
+
+
+def test_pathspec_is_imported_for_patterns_only(tmp_path: Path) -> None:
+    """Without a pattern the rules of the project do not import it."""
+    code = """
+    from wsgi_reload_hooks.watching.rules import Files
+    Files(Settings.load()).extra()
+    print("pathspec" in sys.modules)
+    """
+    assert python(code, tmp_path) == "False"
 
 
 def test_what_globs_never_find(tmp_path: Path) -> None:

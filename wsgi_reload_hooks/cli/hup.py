@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import glob
 import os
+import re
 import select
 import shlex
 import signal
@@ -185,7 +185,8 @@ def _ignored(text: str, paths: Iterable[str], root: str) -> Iterator[str]:
 def _plain(path: str, root: str) -> str:
     """*path* in a glob, where its characters mean themselves."""
     # Nothing in the way to the project means anything else, if it is not part of the glob.
-    return glob.escape(os.path.join(os.curdir, os.path.relpath(path, root)) if under(path, root) else path)
+    plain = os.path.join(os.curdir, os.path.relpath(path, root)) if under(path, root) else path
+    return re.sub(r"([][*?!#\\])", r"\\\1", plain)
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from typing import Any
 from ..core.log import ReloadLog
 from ..core.refusal import Refusal
 from ..core.settings import Settings
+from ..reload.backend import Trial as RunningTrial
 from ..reload.loop import ReloadLoop
-from ..reload.loop import Trial as RunningTrial
 from ..reload.machine import Attempt, Phase, Report
 from ..report.callbacks import Callbacks
 from ..report.history import History
@@ -128,7 +128,7 @@ class HupBackend:
     # -- the backend ---------------------------------------------------------------------------------------------------
 
     def start_trial(self, attempt: Attempt) -> RunningTrial:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         machine, tried = self._loop.machine, self._loop.machine.tried
         for path in attempt.paths & self._files.extra() & tried.keys():
             # In service with what is tried now, if that is good: no server tells what it loads.
@@ -141,40 +141,40 @@ class HupBackend:
         return FinishedTrial(Outcome(None, {}, 0.0)) if trial is None else _ListedOnly(trial, self._files)
 
     def start_switch(self, attempt: Attempt) -> None:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         forget_bytecode(attempt.paths)
 
     def poll_switch(self, now: float) -> bool:
-        """See `reload.loop.Backend`. The signal is sent, or the command has started."""
+        """See `reload.backend.Backend`. The signal is sent, or the command has started."""
         attempt = self._loop.machine.attempt
         return attempt is not None and self._sender.step(attempt.paths, self._loop.saved_at, now)
 
     def status(self) -> Mapping[str, Any]:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         return {}
 
     def busy(self) -> bool:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         return False
 
     def loaded_by(self, path: str) -> list[int]:
-        """See `reload.loop.Backend`. No server tells what it loads."""
+        """See `reload.backend.Backend`. No server tells what it loads."""
         return []
 
     def examine(self) -> dict[str, Any]:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         return {"findings": [], "application": ""}
 
     def listed_files(self) -> Iterable[str]:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         return ()
 
     def serves(self) -> bool:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         return True
 
     def reported(self, report: Report) -> None:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
 
 
 class _ListedOnly:

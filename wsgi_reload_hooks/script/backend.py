@@ -12,7 +12,7 @@ from typing import Any
 from ..core.log import BROKEN, ReloadLog
 from ..core.refusal import Refusal
 from ..core.settings import Settings
-from ..reload.loop import Trial as RunningTrial
+from ..reload.backend import Trial as RunningTrial
 from ..reload.machine import Attempt, News, Report
 from ..trial.sources import compile_sources
 from ..trial.trial import FinishedTrial, Outcome, Target, Trial
@@ -87,7 +87,7 @@ class ProgramBackend:
     # -- the backend ---------------------------------------------------------------------------------------------------
 
     def start_trial(self, attempt: Attempt) -> RunningTrial:
-        """See `reload.loop.Backend`. Without a program that runs there is nothing to lose: its start is the trial."""
+        """See `reload.backend.Backend`. Without a program that runs there is nothing to lose: its start is the trial."""
         self.explorer.cancel()
         why = self._compiled(attempt.paths)
         if why is not None:
@@ -99,7 +99,7 @@ class ProgramBackend:
         return Trial(plan, self._files, self._settings.boot_timeout)
 
     def start_switch(self, attempt: Attempt) -> None:
-        """See `reload.loop.Backend`. The program that runs is told to leave."""
+        """See `reload.backend.Backend`. The program that runs is told to leave."""
         forget_bytecode(attempt.paths)
         self._first, self._start_at = attempt.first, 0.0
         old, self.serving = self.serving, None
@@ -109,7 +109,7 @@ class ProgramBackend:
             self._terminal.take_back()
 
     def poll_switch(self, now: float) -> bool:
-        """See `reload.loop.Backend`. Once the old program is gone, the new one is started.
+        """See `reload.backend.Backend`. Once the old program is gone, the new one is started.
 
         Raises OSError where the first start cannot be made; later ones are tried again.
         """
@@ -135,32 +135,32 @@ class ProgramBackend:
         return True
 
     def status(self) -> Mapping[str, Any]:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         pids = [] if self.serving is None else [self.serving.pid]
         return {"pids": pids, "workers": len(pids), "engine": self._engine.describe()}
 
     def busy(self) -> bool:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         return bool(self.leaving)
 
     def loaded_by(self, path: str) -> list[int]:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         return [child.pid for child in self.children if path in child.loaded]
 
     def examine(self) -> dict[str, Any]:
-        """See `reload.loop.Backend`. The program's own options are not known."""
+        """See `reload.backend.Backend`. The program's own options are not known."""
         return {"findings": [], "application": ""}
 
     def listed_files(self) -> Iterable[str]:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         return self._own
 
     def serves(self) -> bool:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         return self.serving is not None
 
     def reported(self, report: Report) -> None:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         first = report.attempt is not None and report.attempt.first
         if report.news is News.REFUSED and first and self._settings.broken_start == "exit":
             self.gave_up = True

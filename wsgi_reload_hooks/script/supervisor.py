@@ -22,7 +22,8 @@ from ..core.refusal import Refusal
 from ..core.settings import Settings
 from ..core.streams import Console, occupy
 from ..process.pipe import Message
-from ..reload.loop import START, ReloadLoop
+from ..reload.loop import ReloadLoop
+from ..reload.reporter import START
 from ..report.callbacks import Callbacks
 from ..report.history import History
 from ..report.publisher import Publisher

@@ -465,7 +465,7 @@ def test_no_orphans(tmp_path: Path, code: str) -> None:
         [
             sys.executable,
             "-c",
-            f"import os, sys\nfrom wsgi_reload_hooks import Settings\n{ALONE}\nrehearse(plan, files, 60)",
+            f"import os, sys\nfrom wsgi_reload_hooks import Settings\n{ALONE}\nrun_trial(plan, files, 60)",
         ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)},

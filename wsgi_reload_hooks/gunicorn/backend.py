@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 from ..control.channel import Message
 from ..core.log import ReloadLog
 from ..core.settings import Settings
+from ..process.helper import Helper
 from ..process.sockets import somaxconn
 from ..reload.backend import Trial
 from ..reload.loop import ReloadLoop
 from ..reload.machine import Attempt, News, Phase, Report
 from ..report.publisher import Publisher
-from ..trial.sources import compile_sources
+from ..trial.compile_first import CompileFirst
 from ..trial.trial import FinishedTrial, Outcome
 from ..watching.rules import Files
 from ..watching.signature import Digest
@@ -22,6 +24,7 @@ from .after_fork import AfterFork
 from .batch_trial import BatchTrial
 from .config import ConfigurationUpdate, configuration_files
 from .pool import WorkerPool
+from .rights import rights_of_workers
 from .setting_checks import check_settings
 from .user_hooks import named, refusal_from
 from .watcher import Watcher
@@ -61,6 +64,8 @@ class GunicornBackend:
         self._publisher = publisher
         self._watcher = watcher
         self._after_fork = after_fork
+        rights = rights_of_workers(server.cfg)
+        self.helper = Helper(sys.executable, None if rights is None else (rights.uid, rights.gid, rights.groups))
         self._configuration = ConfigurationUpdate(server, log, self._content)
         self._trial: BatchTrial | None = None
         self._replaces_more = False
@@ -75,8 +80,6 @@ class GunicornBackend:
         try:
             why = self._configuration.load(attempt, self.serves())
             if why is None:
-                why = compile_sources(attempt.paths - self.loop.watched.names)
-            if why is None:
                 with named("on_reload"):
                     self._server.cfg.on_reload(self._server)
         except Exception as error:
@@ -87,8 +90,12 @@ class GunicornBackend:
         self.loop.machine.leave_out(attempt, self._configuration.refused_files)
         workers = self.pool.target if self._configuration.workers is None else self._configuration.workers
         size = min(self.settings.surge or workers, workers)
-        self._trial = BatchTrial(self, size, attempt, over=self._configuration.restore)
-        return self._trial
+
+        def boot() -> Trial:
+            self._trial = BatchTrial(self, size, attempt, over=self._configuration.restore)
+            return self._trial
+
+        return CompileFirst(self.helper, attempt.paths - self.loop.watched.names, boot, self.settings.boot_timeout)
 
     def spawn(self, batch: Batch) -> None:
         """Start the workers of *batch*. Raises OSError, and what the user's pre_fork raises."""
@@ -235,6 +242,8 @@ class GunicornBackend:
 
     def reported(self, report: Report) -> None:
         """See `reload.backend.Backend`. Good code may be in service beside a configuration that is refused."""
+        if report.news in (News.REFUSED, News.STILL_REFUSED, News.REVERTED):
+            self._configuration.restore()
         refused = self._configuration.still_refused() if report.news is News.RELOADED else None
         if refused is not None:
             why, is_news = refused

@@ -42,7 +42,7 @@ def scratch_file() -> IO[bytes]:
     even to look for a folder for temporary files makes one. Raises OSError.
     """
     if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("rehearsal"), "w+b", buffering=0)
+        return open(os.memfd_create("trial"), "w+b", buffering=0)
     return tempfile.TemporaryFile(buffering=0)
 
 
@@ -224,15 +224,15 @@ def run_trial(plan: Plan, files: Files, timeout: float, pause: float = 0.01) -> 
     Raises OSError where it cannot be tried.
     """
     native = Native()
-    rehearsal = Trial(plan, files, timeout, native)
+    trial = Trial(plan, files, timeout, native)
     try:
         while True:
-            outcome = rehearsal.poll()
+            outcome = trial.poll()
             if outcome is not None:
                 return outcome
             native.sleep(pause)
     finally:
-        rehearsal.cancel()
+        trial.cancel()
 
 
 class _Child:

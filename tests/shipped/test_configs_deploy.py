@@ -474,7 +474,7 @@ def examples() -> list[str]:
 @pytest.mark.adapters
 @pytest.mark.parametrize("name", examples())
 def test_each_file_says_what_it_is_for(name: str) -> None:
-    """Its first line is a comment: what for, and how it is run; and it is in the README's table."""
+    """Its first line is a comment: what for, and how it is run; and it is in the table of docs/production.md."""
     first = (CONFIGS / name).read_text().splitlines()[0]
     assert re.fullmatch(rf"[#;] .+: .*{re.escape(Path(name).name)}.*", first)
-    assert f"`{name}`" in (CHECKOUT / "README.md").read_text()
+    assert f"`{name}`" in (CHECKOUT / "docs" / "production.md").read_text()

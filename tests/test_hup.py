@@ -181,6 +181,16 @@ def test_the_project_is_that_of_what_is_watched(tree: Path, monkeypatch: pytest.
     assert rules("deep", str(tree / "beside"))[1].root == str(tree / "project")
 
 
+def test_without_pathspec_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Which files count is told by patterns, the default as well."""
+    monkeypatch.setitem(sys.modules, "pathspec", None)
+    assert main.main(["hup", "server.pid"]) == 2
+    why = "hup finds its files by patterns: pathspec is not installed; pip install pathspec"
+    assert capfd.readouterr().err == f"wsgi-reload: {why}\n"
+
+
 def test_listed_files_count_too(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The setting `extra_files` adds to the paths; the pid file itself never counts."""
     monkeypatch.setenv("WSGI_RELOAD_EXTRA_FILES", "*.html,**/*.pid")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import pathspec
 import pytest
 from edits import LONG_AGO, PACKAGE_ROOT, date
 from harness import PACKAGE, Hup, LittleServer, Project, holds, patterns, processes, wait_until
@@ -361,8 +362,9 @@ def public() -> Iterator[Path]:
 
 
 def our_package(public: Path) -> dict[str, str]:
-    """An environment in which every user finds our package: not in ours where that lives in root's home."""
-    shutil.copytree(PACKAGE, public / "lib" / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    """An environment in which every user finds our package and what it needs: not in ours where that lives in root's home."""
+    for folder in (PACKAGE, Path(pathspec.__file__).parent):
+        shutil.copytree(folder, public / "lib" / folder.name, ignore=shutil.ignore_patterns("__pycache__"))
     return {"PYTHONPATH": str(public / "lib")}
 
 

@@ -299,6 +299,19 @@ def test_globs_are_live(name: str, root: Path) -> None:
         watch.expect("b.html")
 
 
+def test_line_of_gitignore_that_is_not_used_is_told_once(root: Path) -> None:
+    """A line that would hang the search is told with its place, once as long as it stands there; saves are seen."""
+    save(root / ".gitignore", "*a*a*a*a*a*a*a*b\n")
+    save(root / ("a" * 200 + ".html"), "1")
+    with Watch(root, [], engine="stat", extra_files=("*.html",)) as watch:
+        save(root / "b.html", "1")
+        watch.expect("b.html")
+        save(root / "c.html", "1")
+        watch.expect("c.html")
+    (line,) = watch.lines
+    assert line.startswith("line 1 of .gitignore is not used: too many asterisks")
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_folders_of_assets_are_live(name: str, root: Path) -> None:
     """Folders of assets, there or not: births at any depth, edits and deaths are told."""

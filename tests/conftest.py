@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import signal
 import sys
 from collections.abc import Generator
@@ -19,21 +18,6 @@ from harness import Project  # noqa: E402
 def pytest_configure() -> None:
     """A run that is told to end takes its servers along, as one that is interrupted does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that put a server under load: nothing else may run beside them, but for those that only count."""
-    for item in items:
-        if isinstance(item, pytest.Function) and _is_about_load(item) and item.get_closest_marker("counts") is None:
-            item.add_marker("load")
-
-
-def _is_about_load(item: pytest.Function) -> bool:
-    source = inspect.getsource(item.function)
-    if item.path.name.startswith("test_uwsgi"):
-        # The others only count failures, but for those that time something.
-        return item.path.name in ("test_uwsgi_good_saves.py", "test_uwsgi_storm.py") or "statistics." in source
-    return "server.load(" in source
 
 
 @pytest.hookimpl(wrapper=True)

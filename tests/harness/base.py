@@ -232,15 +232,15 @@ class Server:
         assert status == 200, (status, text)
         return text.split()[0]
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, limit: float = LIMIT) -> None:
         """A visitor gets an answer."""
 
         def ready() -> bool:
             if self.exited():
                 raise AssertionError(f"{self.name} exited with {self.exit_status()}")
-            return (quietly(self.ask) or (0, ""))[0] == 200
+            return (quietly(lambda: self.ask(timeout=limit)) or (0, ""))[0] == 200
 
-        wait_until(ready, "the server answers")
+        wait_until(ready, "the server answers", limit)
 
     def wait_for_version(self, version: str, path: str = "/", limit: float = LIMIT) -> None:
         """Ask until the answer is that version."""

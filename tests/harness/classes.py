@@ -46,13 +46,13 @@ def _reason_to_skip(worker_class: str) -> str:
     return ""
 
 
-def each(names: Iterable[str] = ALL, *, versions: Iterable[str] = ()) -> pytest.MarkDecorator:
-    """Run a test once per worker class; those of `versions` are repeated with older gunicorns by default."""
+def each(names: Iterable[str] = ALL, **marks: Iterable[str]) -> pytest.MarkDecorator:
+    """Run a test once per worker class; *marks*: the name of a mark -> the classes that get it."""
     cases = []
     for name in names:
         reason = _reason_to_skip(name)
-        marks = [pytest.mark.skip(reason=reason)] if reason else []
-        if name in versions:
-            marks.append(pytest.mark.versions)
-        cases.append(pytest.param(name, marks=marks, id=name.partition(".")[0]))
+        its = [getattr(pytest.mark, mark) for mark, classes in marks.items() if name in classes]
+        if reason:
+            its.append(pytest.mark.skip(reason=reason))
+        cases.append(pytest.param(name, marks=its, id=name.partition(".")[0]))
     return pytest.mark.parametrize("worker_class", cases)

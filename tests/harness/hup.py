@@ -51,9 +51,9 @@ class Hup(Server):
             command += ["--user", "root"]
         super().__init__(project, command, environment=environment, wait=wait, run_as=run_as)
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, limit: float = LIMIT) -> None:
         """It watches."""
-        wait_until(lambda: self.count(patterns.WATCHING) or self.exited(), "it watches")
+        wait_until(lambda: self.count(patterns.WATCHING) or self.exited(), "it watches", limit)
         assert not self.exited(), f"it exited with {self.exit_status()}"
 
     def sent(self) -> list[str]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import time
 from pathlib import Path
+
+# The programs under test, a folder each.
+APPS = Path(__file__).parent.parent / "apps"
 
 WSGI = """\
 import os
@@ -167,3 +171,13 @@ class Project:
         began = time.monotonic()
         os.replace(sibling, path)
         return began
+
+    def copy(self, app: str) -> None:
+        """Copy the program `tests/apps/<app>` into the project's folder."""
+        shutil.copytree(APPS / app, self.root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def edit(self, name: str, old: str, new: str) -> float:
+        """Save the file *name* with *new* in the place of *old*, which must occur in it; the time just before."""
+        text = (self.root / name).read_text()
+        assert old in text, f"{name} has no {old!r}"
+        return self.save(name, text.replace(old, new))

@@ -20,11 +20,11 @@ from .waiting import LIMIT, the_only, wait_until
 
 OURS = "reload hooks: "
 WATCHING = OURS + r"watching (?P<files>\d+) files? "
-RESTARTED = OURS + r"restarted in [\d.]+ s: (?P<what>.*)"
+RESTARTED = OURS + r"restarted in [\d.]+ s: (?P<what>.*); 1 worker"
 REFUSED = OURS + r"refused, still serving the previous version: (?P<why>.*)"
 BROKEN_START = OURS + r"the application does not load, waiting for its repair: (?P<why>.*)"
-ENDED = OURS + r"the program ended \((?P<how>.*)\): waiting for a change"
-TAKEN_BACK = OURS + r"(?P<what>.*): as it is in service again, nothing to load"
+ENDED = OURS + r"waiting for a change: the program ended \((?P<how>.*)\)"
+REVERTED = OURS + r"(?P<what>.*): change reverted, nothing to reload"
 
 # A supervisor that has gone to sleep so often since the last import would have begun the next one.
 ROUNDS = 5

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import glob
 import os
+import re
 import select
 import shlex
 import signal
@@ -21,8 +21,9 @@ from ..core.log import ReloadLog
 from ..core.settings import Settings, project_root
 from ..core.streams import Console
 from ..core.text import under
-from ..hup.backend import COMMAND_AT_MOST, OutsideWatcher, SignalSender, TrialSetup
+from ..hup.backend import HupBackend, TrialSetup
 from ..hup.pidfile import PidFile
+from ..hup.sender import COMMAND_AT_MOST, SignalSender
 from ..trial.interpreter import add_arguments, given, module_target
 from ..watching.rules import Files
 
@@ -102,11 +103,11 @@ def main(options: argparse.Namespace) -> int:
     trial = TrialSetup(files, settings.boot_timeout, options.app, given(options))
     with _ends() as (ends, ended):
         sender = SignalSender(PidFile(options.pidfile), options.signal or signal.SIGHUP, options.execute, journal)
-        watcher = OutsideWatcher(settings, files, journal, trial, sender)
+        watcher = HupBackend(settings, files, journal, trial, sender)
         try:
             while not ended():
                 wait = watcher.step()
-                select.select([each for each in (ends, watcher.reader) if each is not None], [], [], wait)
+                select.select([ends, *watcher.readers], [], [], wait)
             return 128 + ended()
         finally:
             watcher.close()
@@ -184,7 +185,8 @@ def _ignored(text: str, paths: Iterable[str], root: str) -> Iterator[str]:
 def _plain(path: str, root: str) -> str:
     """*path* in a glob, where its characters mean themselves."""
     # Nothing in the way to the project means anything else, if it is not part of the glob.
-    return glob.escape(os.path.join(os.curdir, os.path.relpath(path, root)) if under(path, root) else path)
+    plain = os.path.join(os.curdir, os.path.relpath(path, root)) if under(path, root) else path
+    return re.sub(r"([][*?!#\\])", r"\\\1", plain)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from ..core.errors import USAGE, Failure
 from ..core.settings import Settings
 from ..core.streams import Console
+from ..script.ending import die_of
 from ..script.run import NOT_RUNNABLE, runnable, supervise
-from ..script.supervisor import die_of
 
 _WITH_VALUE = ("--app", "--listen", "--watch")
 HELP = "run any program, and start it again when its code changes"

@@ -16,6 +16,8 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from .patterns import fault
+
 ENV_PREFIX = "WSGI_RELOAD_"
 TABLE = "wsgi_reload_hooks"
 # A project may name the package (in a list of dependencies, say) without having the table.
@@ -57,8 +59,8 @@ def _is_command(text: str) -> None:
 _SECONDS = "seconds, a number above 0"
 _CALLBACK = "`package.module:function`, or a command with its arguments, quoted as for a shell"
 _GLOBS = (
-    "file names or globs, `**` for any depth, `!` before one that takes back what those before it matched; "
-    "a comma between them in the environment"
+    "file names or patterns as in `.gitignore`, `!` before one that takes back what those before it matched; "
+    "a comma between them in the environment; needs `pip install pathspec`"
 )
 
 
@@ -174,6 +176,8 @@ class Settings:
                 f"setting engine = 'watchfiles' (from {sources['engine']}): watchfiles is not installed; "
                 "pip install watchfiles, or use engine = auto"
             )
+        for name in ("extra_files", "exclude"):
+            _check_patterns(name, values.get(name, ()), sources.get(name, ""))
         return cls(**values, sources=sources)
 
 
@@ -256,6 +260,13 @@ def _checked(name: str, value: Any, source: str) -> Any:
         least = f", {rule.minimum:g} at least" if rule.minimum else ""
         raise SettingsError(f"setting {name} = {value!r} (from {source}): must be {rule.allowed}{least}") from None
     return result
+
+
+def _check_patterns(name: str, texts: tuple[str, ...], source: str) -> None:
+    for text in texts:
+        why = fault("/" + text.removeprefix("!"))
+        if why:
+            raise SettingsError(f"setting {name} = {text!r} (from {source}): {why}")
 
 
 _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}

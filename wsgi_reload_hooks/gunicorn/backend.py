@@ -10,7 +10,8 @@ from ..control.channel import Message
 from ..core.log import ReloadLog
 from ..core.settings import Settings
 from ..process.sockets import somaxconn
-from ..reload.loop import ReloadLoop, Trial
+from ..reload.backend import Trial
+from ..reload.loop import ReloadLoop
 from ..reload.machine import Attempt, News, Phase, Report
 from ..report.publisher import Publisher
 from ..trial.sources import compile_sources
@@ -32,7 +33,7 @@ _STILL_TAKING = 2.0
 
 
 class GunicornBackend:
-    """Implements `reload.loop.Backend` for one arbiter; makes its `ReloadLoop`."""
+    """Implements `reload.backend.Backend` for one arbiter; makes its `ReloadLoop`."""
 
     verb = "reloaded"
 
@@ -67,7 +68,7 @@ class GunicornBackend:
     # -- the trial -----------------------------------------------------------------------------------------------------
 
     def start_trial(self, attempt: Attempt) -> Trial:
-        """See `reload.loop.Backend`. The user's on_reload comes before the first fork, as in gunicorn."""
+        """See `reload.backend.Backend`. The user's on_reload comes before the first fork, as in gunicorn."""
         self._trial = None
         self.withdraw(self.pool.batch())
         self._configuration.restore()
@@ -114,7 +115,7 @@ class GunicornBackend:
     # -- the switch ----------------------------------------------------------------------------------------------------
 
     def start_switch(self, attempt: Attempt) -> None:
-        """See `reload.loop.Backend`: let the new workers in, and retire as many old ones."""
+        """See `reload.backend.Backend`: let the new workers in, and retire as many old ones."""
         assert self._trial is not None and self._trial.batch is not None
         batch, self._trial = self._trial.batch, None
         if self._configuration.workers is not None:
@@ -145,7 +146,7 @@ class GunicornBackend:
             self.pool.retire(member, now)
 
     def poll_switch(self, now: float) -> bool:
-        """See `reload.loop.Backend`: with the setting surge, the rest of the old workers is replaced one by one."""
+        """See `reload.backend.Backend`: with the setting surge, the rest of the old workers is replaced one by one."""
         if self._replaces_more:
             serving = self.pool.all(WorkerState.SERVING, WorkerState.BOOTING)
             old = any(member.wants_replacement or member.error_page for member in serving)
@@ -191,12 +192,12 @@ class GunicornBackend:
     # -- what the loop asks --------------------------------------------------------------------------------------------
 
     def status(self) -> Mapping[str, Any]:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         workers = [member.pid for member in self.pool.all(WorkerState.SERVING)]
         return {"pids": workers, "workers": len(workers)}
 
     def busy(self) -> bool:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         now = time.monotonic()
         leaving = any(
             not member.terminated or now - member.terminated < _STILL_TAKING
@@ -211,12 +212,12 @@ class GunicornBackend:
         return leaving or booting or starting or page
 
     def loaded_by(self, path: str) -> list[int]:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         workers = self.pool.all(WorkerState.SERVING, WorkerState.BOOTING, WorkerState.RETIRING)
         return [member.pid for member in workers if path in member.files or path in member.inherited]
 
     def examine(self) -> Message:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         cfg, place = self._server.cfg, f"process {self._server.pid}"
         given = {"raw_env": cfg.raw_env, "backlog": cfg.backlog, **cfg.post_fork.switched_off}
         share = self.settings.share
@@ -225,15 +226,15 @@ class GunicornBackend:
         return {"findings": [each._asdict() for each in found], "application": name or ""}
 
     def listed_files(self) -> Iterable[str]:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         return configuration_files(self._server)
 
     def serves(self) -> bool:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         return self.loop.machine.ever_served
 
     def reported(self, report: Report) -> None:
-        """See `reload.loop.Backend`. Good code may be in service beside a configuration that is refused."""
+        """See `reload.backend.Backend`. Good code may be in service beside a configuration that is refused."""
         refused = self._configuration.still_refused() if report.news is News.RELOADED else None
         if refused is not None:
             why, is_news = refused

@@ -9,78 +9,28 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..control.channel import ControlSocket, Message
 from ..control.service import ControlService, ReloadState, Scans
-from ..core.log import BROKEN_START, NOT_REPLACED, REFUSED, ReloadLog, reasons
+from ..core.log import ReloadLog
 from ..core.refusal import Refusal
 from ..core.settings import Settings
 from ..core.text import under
 from ..django.assets import Assets
 from ..report.publisher import Publisher
-from ..trial.trial import Outcome
 from ..watching.checkout import Checkout
 from ..watching.debounce import Debouncer, ScanRequests, age
 from ..watching.engines import Engine
 from ..watching.rules import Files
 from ..watching.scanner import Scanner
 from ..watching.signature import Digest, Digests, Signature, known_signature
-from .machine import Attempt, CancelTrial, Command, News, Phase, ReloadMachine, Report, StartTrial, Switch
+from .backend import Backend, Trial
+from .machine import Attempt, CancelTrial, Command, Phase, ReloadMachine, Report, StartTrial, Switch
+from .reporter import Reporter
 from .watched import Watched
 
-START = "start"
-"""The request of an attempt that is the program's first start: it is not reported as a reload."""
-
 _BUSY = 0.02
-
-
-class Trial(Protocol):
-    """New code being tried next to the code that serves."""
-
-    def poll(self) -> Outcome | None:
-        """The outcome, None while it runs. Raises OSError where it cannot be tried."""
-
-    def cancel(self) -> None:
-        """End it, with all that it has started. May be called at any time, and again."""
-
-
-class Backend(Protocol):
-    """What differs from server to server. All methods are called by the thread that decides, and do not wait."""
-
-    verb: str
-    """How a switch is reported: ``reloaded``, ``restarted``; nothing where the backend reports it by itself."""
-
-    def start_trial(self, attempt: Attempt) -> Trial:
-        """Begin to try *attempt*. Raises OSError where that cannot be done: this says nothing about the code."""
-
-    def start_switch(self, attempt: Attempt) -> None:
-        """*attempt* is good: begin to put it into service."""
-
-    def poll_switch(self, now: float) -> bool:
-        """Go on with the switch. Whether the attempt is in service everywhere."""
-
-    def status(self) -> Mapping[str, Any]:
-        """What `wsgi-reload status` shows of this server besides its history: ``pids``, ``workers``, ``engine``."""
-
-    def busy(self) -> bool:
-        """Whether old workers may still take requests."""
-
-    def loaded_by(self, path: str) -> list[int]:
-        """The pids of the workers that have loaded *path*."""
-
-    def examine(self) -> Message:
-        """``findings`` about the server's own options, and the ``application`` that they name; JSON."""
-
-    def listed_files(self) -> Iterable[str]:
-        """Files that count without being loaded or listed by the user: configurations, the script itself."""
-
-    def serves(self) -> bool:
-        """Whether something serves while a refusal is reported."""
-
-    def reported(self, report: Report) -> None:
-        """*report* is in the log; what the backend does besides."""
 
 
 class ReloadLoop:
@@ -99,14 +49,16 @@ class ReloadLoop:
         log: ReloadLog,
         publisher: Publisher,
         assets: Assets | None = None,
+        install_folders: Callable[[], set[str]] | None = None,
     ) -> None:
         self.machine = ReloadMachine()
         self.digests = Digests()
-        self.watched = Watched(scanner, files, self.machine, self.digests)
+        self.watched = Watched(scanner, files, self.machine, self.digests, install_folders or files.install_folders)
         self.saved_at = time.monotonic()
         """When the last change was saved (monotonic seconds)."""
         self.control: ControlService | None = None
         self._backend = backend
+        self._reporter = Reporter(backend, self.machine, self.watched, log, publisher)
         self._files = files
         self._scanner = scanner
         self._log = log
@@ -136,6 +88,11 @@ class ReloadLoop:
         engine = None if self._engine is None else self._engine.reader
         control = None if self._socket is None else self._socket.reader
         return [each for each in (engine, control) if each is not None]
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is tried or refused, and no change waits for the end of its burst."""
+        return self.machine.phase is Phase.IDLE and not self._debouncer
 
     @property
     def busy_trying(self) -> bool:
@@ -177,12 +134,17 @@ class ReloadLoop:
             contents = {path: self.digests.now(path) for path in paths - folders}
             self._do(self.machine.changed(contents, folders, now), now)
 
-    def loaded(self, path: str, seen: Signature | None, attempt: Attempt | None = None) -> None:
-        """A process has loaded *path*, which had the signature *seen* just before: one of *attempt*, or one that serves."""
-        content = self.noted(path, seen)
-        if content is None:
+    def loaded(
+        self, path: str, seen: Signature | None, attempt: Attempt | None = None, content: Digest | None = None
+    ) -> None:
+        """A process has loaded *path*, which had the signature *seen* just before: one of *attempt*, or one that serves.
+
+        *content*: what it has loaded, where the process reports that, too.
+        """
+        noted = self.noted(path, seen)
+        if noted is None:
             return
-        self.machine.loaded(path, content, attempt)
+        self.machine.loaded(path, noted if content is None else content, attempt)
         serves = attempt is None and self._engine is not None
         if serves and self.digests.now(path) != self.machine.in_service(path):
             # Saved between its being loaded and our hearing of it.
@@ -204,6 +166,10 @@ class ReloadLoop:
             if self.machine.pending:
                 return
         self._do(self.machine.lost(why, loaded, {path: self.digests.now(path) for path in loaded}, now), now)
+
+    def stopped(self, why: Refusal, loaded: Iterable[str], now: float) -> None:
+        """What served has ended by itself, and nothing serves: *why*. The next save starts it again."""
+        self._do(self.machine.stopped(why, loaded, now), now)
 
     def retry(self, now: float) -> None:
         """Try again though nothing changed."""
@@ -286,7 +252,7 @@ class ReloadLoop:
                     self.digests.forget(self.machine.service)
                     self._backend.start_switch(attempt)
                 case Report() as report:
-                    self._report(report)
+                    self._reporter.report(report)
         if self.machine.phase is not self._phase:
             self._log.debug("%s -> %s", self._phase.name, self.machine.phase.name)
             self._phase = self.machine.phase
@@ -342,54 +308,3 @@ class ReloadLoop:
         if self.control is not None:
             waits.append(self.control.wait())
         return min(waits)
-
-    # -- reporting -----------------------------------------------------------------------------------------------------
-
-    def _report(self, report: Report) -> None:
-        why, attempt = report.why, report.attempt
-        is_start = attempt is not None and attempt.request == START
-        match report.news:
-            case News.TRYING:
-                self.watched.trying()
-                if not is_start and attempt is not None:
-                    self._publisher.begins(report.paths, attempt.request is not None)
-            case News.REFUSED | News.STILL_REFUSED if why is not None:
-                self.watched.refused(why, self.machine.tried)
-                self._publisher.refused(why, report.news is News.REFUSED)
-                self._log_refusal(report.news, why)
-            case News.REVERTED:
-                self.watched.serving()
-                self._publisher.idle()
-                names = self._log.names(report.paths)
-                self._log.info("%s: change reverted, nothing to reload", names, event="reverted")
-            case News.UNAVAILABLE if why is not None:
-                self._log.warning("cannot start the trial process, retrying every 5 s: %s", why.reason)
-            case News.NOT_REPLACED if why is not None:
-                self.watched.refused(why, report.paths)
-                self._log.refusal(NOT_REPLACED, why)
-            case News.RELOADED if attempt is not None:
-                self.watched.listed(self._backend.listed_files())
-                self.watched.serving()
-                if not is_start:
-                    self._log_reloaded(report, attempt.request)
-                elif self._publisher.record.refused:
-                    # A start that was broken, and is repaired.
-                    self._publisher.idle()
-        self._backend.reported(report)
-
-    def _log_refusal(self, news: News, why: Refusal) -> None:
-        if news is News.REFUSED:
-            self._log.refusal(why.about or (REFUSED if self._backend.serves() else BROKEN_START), why)
-        else:
-            self._log.info("still refused: %s", self._log.place(why), event="still_refused", **reasons(why))
-
-    def _log_reloaded(self, report: Report, request: str | None) -> None:
-        names = self._log.names(report.paths, request)
-        if not self._backend.verb or not names:
-            return
-        workers = int(self._backend.status().get("workers", 0))
-        told = {"seconds": report.seconds, "files": sorted(report.paths), "workers": workers}
-        many = "" if workers == 1 else "s"
-        text = f"{self._backend.verb} in %.2f s: %s; %d worker{many}"
-        self._log.info(text, report.seconds, names, workers, event="reloaded", **told)
-        self._publisher.reloaded(report.paths, report.seconds, workers, request)

@@ -112,6 +112,7 @@ class ReloadMachine:
         self._since: float | None = None
         self._retry_at: float | None = None
         self._unavailable = False
+        self._retrying = False
         self._numbers = 0
         self._told: tuple[str, str | None, int | None] | None = None
 
@@ -181,9 +182,14 @@ class ReloadMachine:
         if attempt is self.attempt:
             self._left_out = set(paths)
 
-    def restored(self, service: Mapping[str, Digest], switching: Attempt | None, told: Refusal | None) -> None:
-        """Go on where another process stopped: its *service*, an unfinished switch, and what it has reported."""
-        self.ever_served = True
+    def restored(
+        self, service: Mapping[str, Digest], switching: Attempt | None, told: Refusal | None, served: bool = True
+    ) -> None:
+        """Go on where another process stopped: its *service*, an unfinished switch, and what it has reported.
+
+        *served*: whether anything has ever been in service.
+        """
+        self.ever_served = served
         for path, content in service.items():
             self.loaded(path, content)
         self._told = None if told is None else _key(told)
@@ -210,18 +216,23 @@ class ReloadMachine:
             return []
         self._wanted = bool(self._pending or self._request)
         if self._wanted:
-            self._retry_at = None
+            self._retry_at, self._retrying = None, False
             return self._react(now)
         return self._revert(frozenset(found).union(news)) if self.phase in (Phase.TRYING, Phase.REFUSED) else []
 
     def requested(self, by: str, now: float) -> list[Command]:
         """A reload is wanted whatever the files say."""
         self._request, self._told, self._retry_at, self._wanted = by, None, None, True
+        self._retrying = False
         return self._react(now)
 
     def retry(self, now: float) -> list[Command]:
-        """Try again though nothing changed: what was in the way may have passed by itself."""
-        self._wanted = True
+        """Try again though nothing changed: what was in the way may have passed by itself.
+
+        Such an attempt is reported only when it brings something new: another refusal, or code in service.
+        """
+        if not self._wanted:
+            self._wanted = self._retrying = True
         return self._react(now)
 
     def pause(self, on: bool, now: float) -> list[Command]:
@@ -237,8 +248,9 @@ class ReloadMachine:
         outdated = self._outdated(disk)
         if outdated:
             self._pending |= outdated
-            self._wanted = True
+            self._wanted, self._retrying = True, False
             return self._react(now)
+        self._retrying = False
         kept = self._loaded | self._listed
         self._service = {path: content for path, content in self._tried.items() if path in kept}
         self._disk = {path: content for path, content in self._disk.items() if path in kept}
@@ -253,6 +265,8 @@ class ReloadMachine:
             return []
         self._running = self._unavailable = False
         self._request = self._since = None
+        if not self.ever_served:
+            self._nothing_serves()
         outdated = self._outdated(disk)
         self._pending |= outdated
         self._wanted = bool(outdated)
@@ -262,7 +276,9 @@ class ReloadMachine:
             # Refused though the disk is as in service (after a HUP): what serves can be replaced as before.
             self._settle()
         news = News.REFUSED if self._is_news(why) else News.STILL_REFUSED
-        return [Report(news, attempt, attempt.paths, why), *self._react(now)]
+        retried, self._retrying = self._retrying, False
+        reports = [] if retried and news is News.STILL_REFUSED else [Report(news, attempt, attempt.paths, why)]
+        return [*reports, *self._react(now)]
 
     def unavailable(self, attempt: Attempt, why: str, now: float) -> list[Command]:
         """*attempt* could not be tried (no process, no memory): this says nothing about the code. It is tried again."""
@@ -300,15 +316,28 @@ class ReloadMachine:
         if self._running:
             # The attempt that is under way will tell.
             return []
-        self._service = dict.fromkeys(self._listed, UNKNOWN)
         self._pending |= set(loaded)
         self._tried.update(loaded)
         self._numbers += 1
         self.attempt = Attempt(self._numbers, frozenset(loaded), None, now, True)
-        self._running = True
+        self._running, self._retrying = True, False
         # Each worker of a start fails in the same way: that is told once, without "still refused".
         commands = self.failed(self.attempt, why, disk, now)
         return [each for each in commands if not (isinstance(each, Report) and each.news is News.STILL_REFUSED)]
+
+    def stopped(self, why: Refusal, loaded: Iterable[str], now: float) -> list[Command]:
+        """What served has ended by itself, and nothing serves: it is started again when a file is saved.
+
+        Even a touch of one of the *loaded* or listed files counts: the cause may lie outside of the code. An attempt that
+        was under way, or due, begins anew.
+        """
+        self._wanted = self._wanted or self._running
+        commands, paths = self._cancel(), frozenset(loaded)
+        self._nothing_serves(paths)
+        self._tried, self._told, self._overtaken = {}, None, None
+        self._numbers += 1
+        self.attempt, self.phase = Attempt(self._numbers, paths, None, now, False), Phase.REFUSED
+        return [*commands, Report(News.REFUSED, self.attempt, paths, why), *self._react(now)]
 
     def tick(self, now: float) -> list[Command]:
         """Time has passed: an attempt that could not be tried may be due again."""
@@ -339,7 +368,9 @@ class ReloadMachine:
         self.phase, self._running, self._wanted = Phase.TRYING, True, False
         self._loaded = set()
         self._tried = {path: self._disk[path] for path in self._pending | self._listed if path in self._disk}
-        return [*commands, Report(News.TRYING, self.attempt, paths), StartTrial(self.attempt)]
+        if not self._retrying:
+            commands.append(Report(News.TRYING, self.attempt, paths))
+        return [*commands, StartTrial(self.attempt)]
 
     def _revert(self, paths: frozenset[str]) -> list[Command]:
         reverted, commands = self.attempt, self._cancel()
@@ -356,6 +387,10 @@ class ReloadMachine:
     def _cancel(self) -> list[Command]:
         running, self._running = self._running, False
         return [CancelTrial(self.attempt)] if running and self.attempt is not None else []
+
+    def _nothing_serves(self, loaded: Iterable[str] = ()) -> None:
+        """No content of a file is in service: none that it may have later is a revert."""
+        self._service = dict.fromkeys([*self._listed, *loaded], UNKNOWN)
 
     def _outdated(self, disk: Mapping[str, Digest]) -> set[str]:
         """The files of the attempt whose content on disk is another one by now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ..core.refusal import Refusal
 from ..watching.rules import Files
@@ -13,13 +13,24 @@ from .machine import ReloadMachine
 
 
 class Watched:
-    """Chooses what *scanner* looks at. Its methods belong to the thread that decides."""
+    """Chooses what *scanner* looks at. Its methods belong to the thread that decides.
 
-    def __init__(self, scanner: Scanner, files: Files, machine: ReloadMachine, digests: Digests) -> None:
+    *install_folders*: the site-packages folders in which an installation may be the repair.
+    """
+
+    def __init__(
+        self,
+        scanner: Scanner,
+        files: Files,
+        machine: ReloadMachine,
+        digests: Digests,
+        install_folders: Callable[[], set[str]],
+    ) -> None:
         self._scanner = scanner
         self._files = files
         self._machine = machine
         self._digests = digests
+        self._install_folders = install_folders
         self._importable: dict[str, Folder] = {}
         self.names: set[str] = set()
         """What the user listed, as of the last `listed`."""
@@ -63,4 +74,4 @@ class Watched:
         return set(self._machine.service) | self.names | self._files.extra() | self._files.assets()
 
     def _installed(self) -> list[Folder]:
-        return [Folder(each, self._files.installed) for each in self._files.install_folders()]
+        return [Folder(each, self._files.installed) for each in self._install_folders()]

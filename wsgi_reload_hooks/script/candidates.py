@@ -11,9 +11,13 @@ import ast
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..trial.trial import Plan, Target
+from ..core.log import ReloadLog
+from ..trial.trial import Plan, Target, Trial
+from ..watching.rules import Files
+from .child import Child
 
 _AS_A_MODULE = "__mp_main__"
+_BUSY = 0.05
 
 
 class Candidates:
@@ -133,6 +137,65 @@ class Candidates:
                     names.append(name)
                     self._places[name] = path
         return names
+
+
+class Explorer:
+    """Tries the *candidates* while the program runs well; once in its life, because an import may have effects.
+
+    *timeout*: seconds for each trial. For one thread.
+    """
+
+    def __init__(self, candidates: Candidates, files: Files, timeout: float, log: ReloadLog) -> None:
+        self._candidates = candidates
+        self._files = files
+        self._timeout = timeout
+        self._log = log
+        self._trial: Trial | None = None
+        self._explored: Child | None = None
+
+    @property
+    def wait(self) -> float:
+        """Seconds until `step` has something to do by itself."""
+        return float("inf") if self._trial is None else _BUSY
+
+    def step(self, child: Child, now: float, quiet: bool) -> None:
+        """Go on with the program *child*, without waiting. *quiet*: its code is good, and nothing changes."""
+        if self._trial is not None:
+            self._poll(self._trial)
+        elif quiet and child.has_settled(now):
+            if child is not self._explored:
+                self._explored = child
+                self._candidates.runs(child.loaded)
+            self._begin()
+
+    def cancel(self) -> None:
+        """End the trial. May be called at any time."""
+        trial, self._trial = self._trial, None
+        if trial is not None:
+            trial.cancel()
+
+    def _begin(self) -> None:
+        plan = self._candidates.next()
+        if plan is not None:
+            try:
+                self._trial = Trial(plan, self._files, self._timeout)
+            except OSError:
+                self._candidates.tried(False)
+
+    def _poll(self, trial: Trial) -> None:
+        try:
+            outcome = trial.poll()
+        except OSError:
+            self._trial = None
+            self._candidates.tried(False)
+            return
+        if outcome is not None:
+            self._trial = None
+            self._candidates.tried(outcome.refused is None)
+            if outcome.refused is None:
+                self._log.debug("new code can be imported before the program is stopped")
+            else:
+                self._log.debug("cannot be imported next to the program: %s", outcome.refused.reason)
 
 
 def _asks_whether_it_is_main(path: str) -> bool:

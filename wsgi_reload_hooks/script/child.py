@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ..process.pipe import Message, Reports
-from ..watching.signature import Digest
 from .guard import Guard
 from .reporter import BOOT, FLAG, REPORTS_AT, flag
 
@@ -17,6 +16,7 @@ LISTENING_AT_MOST = REPORTS_AT - LISTENING_FROM
 _GLANCE = 0.02
 _BURIED = 1.0
 _CLOSER_LOOKS_EVERY = 0.1
+_SETTLED_AFTER = 0.5
 
 
 class Child:
@@ -43,8 +43,9 @@ class Child:
         self.status: int | None = None
         """How it ended: an exit code, or a signal below 0; None while it lives."""
         self.said_hello = False
-        self.loaded: dict[str, Digest] = {}
-        """What it has loaded, as it was then; kept by whoever hears it."""
+        self.loaded: dict[str, None] = {}
+        """The files of the project that it has loaded, in this order."""
+        self._loaded_at = self.began
         self.reports = Reports()
         places = [(number, LISTENING_FROM + place) for place, number in enumerate(listening)]
         places.append((self.reports.writer, REPORTS_AT))
@@ -63,6 +64,15 @@ class Child:
         messages = [message for _, message in self.reports.decode(self.reports.read())]
         self.said_hello = self.said_hello or any(message["kind"] == "hello" for message in messages)
         return messages
+
+    def has_loaded(self, path: str) -> None:
+        """Note that it told of loading *path*."""
+        self.loaded[path] = None
+        self._loaded_at = time.monotonic()
+
+    def has_settled(self, now: float) -> bool:
+        """Whether it has told of no file for half a second: it has loaded what it loads at first."""
+        return now - self._loaded_at > _SETTLED_AFTER
 
     def poll(self, stopped: Callable[[int], object] = lambda number: None) -> bool:
         """Whether nothing of it lives any more. *stopped* is called with the signal when it was stopped (Ctrl-Z)."""

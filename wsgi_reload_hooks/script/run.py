@@ -21,9 +21,11 @@ from ..core.settings import Settings
 from ..core.streams import Console
 from ..process.sockets import AddressError, NoAddressError, bind, inherited, remove
 from ..trial.trial import FLAG, Target
+from .backend import Program
 from .child import LISTENING_AT_MOST, LISTENING_FROM
+from .ending import die_of
 from .reporter import command_line, is_supervised
-from .supervisor import Program, Supervisor, die_of
+from .supervisor import Supervisor
 
 T = TypeVar("T")
 NOT_FOUND = 127
@@ -40,7 +42,7 @@ def run_with_reloader(
     """Run *main* in a child process that is started again when its code changes; call it where the program begins.
 
     Returns what *main* returns, in the child; None, and runs nothing, where the program is only being imported to see
-    whether it can be (see `rehearsal.FLAG`). In the parent it does not return: SystemExit with the child's exit code,
+    whether it can be (see `trial.FLAG`). In the parent it does not return: SystemExit with the child's exit code,
     or the death by the same signal. The child is started as this process was: the same interpreter with the same options
     and arguments. Exit code 3 asks for another start.
 

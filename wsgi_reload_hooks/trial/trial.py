@@ -183,7 +183,8 @@ class Trial:
         for line in child.told():
             if "loaded" in line:
                 path, found = line["loaded"]
-                self._loaded[path] = Signature(*found) if found else None
+                if not self._files.excluded(path):
+                    self._loaded[path] = Signature(*found) if found else None
             elif "refused" in line:
                 return Refusal(**{**line["refused"], "files": tuple(line["refused"]["files"])})
             else:

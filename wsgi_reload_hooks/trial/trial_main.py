@@ -61,7 +61,9 @@ class TrialProcess:
         self._signature = known_signature
         try:
             os.chdir(plan["folder"])
-            self._files = Files(Settings.load(plan["root"]), plan["root"])
+            # Without patterns: this may be an interpreter that has no pathspec.
+            settings = Settings.load(plan["root"], extra_files=(), exclude=())
+            self._files = Files(settings, plan["root"])
         except (OSError, ValueError) as error:
             # Nothing that a live process could start with either.
             self._verdict(Refusal(str(error), files=(os.path.join(plan["root"], "pyproject.toml"),)))

@@ -123,8 +123,10 @@ class StatEngine:
         self._expanded = self._looked = clock()
         self._cost = 0.0
         self._stretched = self._unasked = self._urged = False
+        self._unused: set[str] = set()
         for path in files.extra():
             scanner.watch(path, known_signature(path))
+        self._tell_unused()
 
     @property
     def interval(self) -> float:
@@ -156,6 +158,7 @@ class StatEngine:
             for path in self._files.extra() | self._files.assets():
                 self._scanner.watch(path, None)
             self._expanded = self._clock()
+            self._tell_unused()
         changed = self._scanner.tick(within=within)
         self._looked = self._clock()
         self._tell_unasked()
@@ -184,6 +187,12 @@ class StatEngine:
             more = f" and {len(unasked) - 1} more" if len(unasked) > 1 else ""
             self._tell(f"{self._files.relative(path)}{more}: cannot be looked at now ({why}), so taken as unchanged")
         self._unasked = bool(unasked)
+
+    def _tell_unused(self) -> None:
+        if self._files.unused - self._unused:
+            first, *others = sorted(self._files.unused)
+            self._tell(first + (f", and {len(others)} more" if others else ""))
+        self._unused = self._files.unused
 
     def _tell_stretched(self) -> None:
         stretched = self.interval > 1.5 * self._settings.interval

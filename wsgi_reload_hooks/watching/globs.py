@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Iterator
 
+from ..core.patterns import Patterns, fault
+from ..core.settings import SettingsError
 from ..core.text import under
-from .gitignore import Ignored
+from .gitignore import GitIgnore
 
 VCS_FOLDERS = frozenset({".git", ".hg", ".svn", ".bzr", "CVS", "_darcs", ".jj"})
 
@@ -22,49 +24,60 @@ IGNORED_NAMES = re.compile(
 
 TEMPORARY = "an editor's temporary file"
 
-_GLOB = re.compile(r"(?P<deep>\*\*/?)|(?P<any>\*)|(?P<one>\?)|(?P<set>\[[^]/]+\])|(?P<plain>.)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
-class Entry:
-    """One entry of ``exclude`` or ``extra_files``: a glob, or with ``!`` one that takes back what earlier ones matched."""
+class Glob:
+    """One entry of ``exclude`` or ``extra_files``: a pattern, or with ``!`` one that takes back what earlier ones matched.
+
+    Raises `SettingsError` where it cannot be used.
+    """
 
     def __init__(self, text: str, root: str) -> None:
         self.text = text
         self.takes_back = text.startswith("!")
         glob = text[self.takes_back :]
-        glob = glob[glob.startswith("\\!") :]
-        self.pattern = _pattern(root, glob)
-        anchor, rest = _anchored(root, glob)
-        fixed = re.split(r"[*?[]", rest, maxsplit=1)[0]
+        self._anchor, rest = _anchored(root, glob)
+        line = ("/" if "/" in glob else "/**/") + (rest or "**")
+        if why := fault(line):
+            raise SettingsError(f"pattern {text!r}: {why}")
+        self._pattern = Patterns([line])
+        plain = re.match(r"(?:\\.|[^\\*?[])*", rest, re.DOTALL)
+        fixed = plain.group() if plain else ""
         self._is_glob = fixed != rest
-        self.start = os.path.normpath(os.path.join(anchor, os.path.dirname(fixed) if self._is_glob else fixed))
+        start = os.path.dirname(fixed) if self._is_glob else fixed
+        self.start = os.path.normpath(os.path.join(self._anchor, _ESCAPED.sub(r"\1", start)))
 
-    def expanded(self, ignored: Ignored, walked: set[str]) -> Iterator[str]:
+    def matches(self, path: str) -> bool:
+        """Whether *path*, or a folder above it, is meant."""
+        inside = os.path.join(self._anchor, "")
+        return path.startswith(inside) and self._pattern.last(path[len(inside) :]) is not None
+
+    def expanded(self, ignored: GitIgnore, walked: set[str]) -> Iterator[str]:
         """The files it lists as of now; one that is named without a glob need not exist.
 
         The folders in which it looks for them are added to *walked*.
         """
         if self._names_a_file():
             yield self.start
-        elif not ignored.line(self.start, True):
+        elif not ignored.reason(self.start, True):
             walked.add(self.start)
             for folder, folders, names in os.walk(self.start):
                 walked.add(folder)
                 folders[:] = [each for each in folders if not _passed_over(folder, each, True, ignored)]
                 for each in names:
                     path = os.path.join(folder, each)
-                    if self.pattern.match(path) and not _passed_over(folder, each, False, ignored):
+                    if self.matches(path) and not _passed_over(folder, each, False, ignored):
                         yield path
 
     def speaks_of(self, path: str) -> bool:
         """Whether it lists *path*, or takes it back, unless a walk passes it over."""
-        return bool(self.pattern.match(path)) and (self.takes_back or under(path, self.start))
+        return self.matches(path) and (self.takes_back or under(path, self.start))
 
-    def passed_over(self, path: str, ignored: Ignored) -> str:
+    def passed_over(self, path: str, ignored: GitIgnore) -> str:
         """Why the walk for this entry passes *path* over, or nothing."""
         folder, *inside = self.start, *os.path.relpath(path, self.start).split(os.sep)
-        line = ignored.line(folder, True)
-        why = str(line) if line else ""
+        why = ignored.reason(folder, True)
         for deep, name in enumerate(inside, 1):
             why = why or _passed_over(folder, name, deep < len(inside), ignored)
             folder = os.path.join(folder, name)
@@ -85,34 +98,7 @@ def _anchored(root: str, glob: str) -> tuple[str, str]:
     return folder, "" if rest == os.curdir else rest
 
 
-def _pattern(root: str, glob: str) -> re.Pattern[str]:
-    """A glob as a regular expression over absolute paths; a folder stands for all in it."""
-    folder, rest = _anchored(root, glob if "/" in glob else os.path.join("**", glob))
-    name = re.escape(os.path.join(folder, "")) + _GLOB.sub(_as_regex, rest) if rest else re.escape(folder)
-    return re.compile(name + r"(?:/.*)?\Z", re.DOTALL)
-
-
-def _as_regex(token: re.Match[str]) -> str:
-    text = token.group()
-    if token.lastgroup == "set":
-        return _set_as_regex(text)
-    return {"deep": "(?:.*/)?" if text.endswith("/") else ".*", "any": "[^/]*", "one": "[^/]"}.get(
-        token.lastgroup or "", re.escape(text)
-    )
-
-
-def _set_as_regex(text: str) -> str:
-    body = re.sub(r"([\\[&~|]|-(?=-))", r"\\\1", text[1:-1])
-    regex = f"[^/{body[1:]}]" if body[0] in "!^" and body[1:] else f"[{body}]"
-    try:
-        re.compile(regex)
-    except re.error:
-        # A range from z to a, say: then it is no set.
-        return re.escape(text)
-    return regex
-
-
-def _passed_over(folder: str, name: str, is_folder: bool, ignored: Ignored) -> str:
+def _passed_over(folder: str, name: str, is_folder: bool, ignored: GitIgnore) -> str:
     """Why a walk takes no file *name* or does not enter a folder *name*; nothing where it does."""
     path = os.path.join(folder, name)
     never = never_entered(folder, name) if is_folder else ""
@@ -120,8 +106,7 @@ def _passed_over(folder: str, name: str, is_folder: bool, ignored: Ignored) -> s
         return never
     if not is_folder and IGNORED_NAMES.match(name):
         return TEMPORARY
-    line = ignored.line(path, is_folder)
-    return str(line) if line else ""
+    return ignored.reason(path, is_folder)
 
 
 def never_entered(folder: str, name: str) -> str:

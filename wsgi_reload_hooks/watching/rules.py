@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from ..core.settings import Settings, project_root
 from ..core.text import PACKAGE_ROOT, printable, relative, under
 from ..process.counters import KINDS, TEMPLATES, TRANSLATIONS
-from .gitignore import GitIgnore, Ignored
-from .globs import IGNORED_FOLDERS, IGNORED_NAMES, TEMPORARY, Entry, never_entered
+from .gitignore import GitIgnore
+from .globs import IGNORED_FOLDERS, IGNORED_NAMES, TEMPORARY, Glob, never_entered
 from .modules import source_of
 from .walks import CachedWalk, mo_files
 
@@ -42,9 +42,10 @@ class Files:
         self.root = os.path.abspath(root or project_root())
         self._third_party = settings.third_party
         # Compiled here: they are used in a thread that had better do nothing but ask the file system.
-        self._exclude = [Entry(text, self.root) for text in settings.exclude if text != "!"]
-        self._extra = [Entry(text, self.root) for text in settings.extra_files if text != "!"]
-        self._gitignore = GitIgnore(self.root)
+        self._exclude = [Glob(text, self.root) for text in settings.exclude if text != "!"]
+        self._extra = [Glob(text, self.root) for text in settings.extra_files if text != "!"]
+        self.unused: set[str] = set()
+        """Lines of ``.gitignore`` files that the last walk of `extra` could not use, each with the reason."""
         self._walked: frozenset[str] = frozenset()
         self._extra_walk = CachedWalk(self._walk_extra)
         # By kind. Replaced as a whole: a thread walks them while another one adds to them.
@@ -144,9 +145,9 @@ class Files:
             if os.path.basename(entry) in ("site-packages", "dist-packages") and os.path.isdir(entry)
         }
 
-    def _excluding(self, path: str) -> Entry | None:
+    def _excluding(self, path: str) -> Glob | None:
         """The entry of ``exclude`` that keeps *path* out."""
-        last = next((entry for entry in reversed(self._exclude) if entry.pattern.match(path)), None)
+        last = next((entry for entry in reversed(self._exclude) if entry.matches(path)), None)
         return None if last is None or last.takes_back else last
 
     def _not_ours(self, path: str) -> str:
@@ -168,10 +169,11 @@ class Files:
         return ""
 
     def _walk_extra(self, by: set[str]) -> set[str]:
-        ignored = self._gitignore.now()
+        ignored = GitIgnore(self.root)
         found = {path for path in self._listed(ignored) if not self.excluded(path)}
         by |= self._walked
         by.update(ignored.files())
+        self.unused = ignored.unused()
         by.update(entry.start for entry in self._extra)
         return found
 
@@ -189,13 +191,13 @@ class Files:
         self._assets_walked = frozenset(by)
         return found
 
-    def _listed(self, ignored: Ignored) -> dict[str, Entry]:
+    def _listed(self, ignored: GitIgnore) -> dict[str, Glob]:
         """The files that ``extra_files`` lists, each with the entry that does."""
-        found: dict[str, Entry] = {}
+        found: dict[str, Glob] = {}
         walked: set[str] = set()
         for entry in self._extra:
             if entry.takes_back:
-                found = {path: other for path, other in found.items() if not entry.pattern.match(path)}
+                found = {path: other for path, other in found.items() if not entry.matches(path)}
             else:
                 found.update(dict.fromkeys(entry.expanded(ignored, walked), entry))
         self._walked = frozenset(walked)
@@ -204,7 +206,7 @@ class Files:
     def _explained(self, path: str) -> str:
         excluding, entry, not_ours = (
             self._excluding(path),
-            self._listed(self._gitignore.now()).get(path),
+            self._listed(GitIgnore(self.root)).get(path),
             self._not_ours(path),
         )
         if entry is not None and excluding is None:
@@ -228,7 +230,7 @@ class Files:
             return f"not watched: {TEMPORARY if temporary else 'no module, and extra_files does not list it'}"
         if last.takes_back:
             return f"not watched: extra_files = {last.text!r}"
-        why = last.passed_over(path, self._gitignore.now())
+        why = last.passed_over(path, GitIgnore(self.root))
         if not why and not os.path.lexists(path):
             return f"watched once it is there: listed by extra_files = {last.text!r}"
         return f"not watched: {why or 'no file that can be reached'}, so not listed by extra_files = {last.text!r}"

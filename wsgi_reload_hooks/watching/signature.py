@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from ..process.safe_read import TooLarge, safe_read
 
 
 class Signature(NamedTuple):
@@ -85,15 +86,10 @@ class Digests:
 
 
 def _read(path: str) -> Digest:
-    """A digest of the content now; a very large file is told by its signature alone."""
+    """A digest of the content now; the signature of a very large file stands for its content."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            # To open a named pipe would mean to wait for its writer.
-            return UNKNOWN
-        if status.st_size > _READ_AT_MOST:
-            return repr(signature(path)).encode()
-        with open(path, "rb") as file:
-            return hashlib.blake2b(file.read(), digest_size=16).digest()
+        return hashlib.blake2b(safe_read(path, _READ_AT_MOST), digest_size=16).digest()
+    except TooLarge:
+        return repr(known_signature(path)).encode()
     except OSError:
         return UNKNOWN

@@ -1,0 +1,5 @@
+"""Notes that it was executed."""
+
+from pathlib import Path
+
+Path(__file__).with_name("executed.log").touch()

@@ -1,0 +1,1 @@
+"""The package of an application, of which the server's configuration uses parts."""

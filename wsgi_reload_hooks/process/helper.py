@@ -1,0 +1,106 @@
+"""The helper process: started by a process that decides, to do there what may hang or crash."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from ..core.text import PACKAGE_ROOT
+from .native import Native
+
+HELPER_MAIN = os.path.join(PACKAGE_ROOT, "process", "helper_main.py")
+_READ_AT_MOST = 1 << 16
+_ANSWER_AT_MOST = 1 << 20
+
+
+class HelperDied(Exception):
+    """The helper ended before it answered."""
+
+
+class Helper:
+    """One such process, started when it is first asked, and again after it has died. For one thread.
+
+    *python*: the absolute path of the interpreter whose compiler counts.
+    """
+
+    def __init__(self, python: str) -> None:
+        self._python = python
+        self._number = 0
+        self.pid = 0
+        """Its process, 0 while there is none."""
+        self._owner = os.getpid()
+        self._ask = self._answers = -1
+        self._heard = b""
+
+    def compile(self, paths: Iterable[str]) -> int:
+        """Have it compile the sources *paths*: a number for `answer`. Raises OSError where no process can be had."""
+        if self._ask < 0:
+            self._start()
+        self._number += 1
+        request = json.dumps({"number": self._number, "paths": list(paths)}).encode() + b"\n"
+        try:
+            while request:
+                request = request[os.write(self._ask, request) :]
+        except BrokenPipeError:
+            # It has died, which `answer` tells.
+            pass
+        return self._number
+
+    def answer(self, number: int, patience: float = 0.0) -> tuple[dict[str, Any] | None] | None:
+        """What it found in request *number*: a tuple of the refusal, or of None; None: it still works.
+
+        *patience*: seconds to wait for it. Raises `HelperDied`.
+        """
+        native = Native()
+        while self._ask >= 0 and native.select([self._answers], [], [], patience)[0]:
+            data = os.read(self._answers, _READ_AT_MOST)
+            self._heard += data
+            *lines, self._heard = self._heard.split(b"\n")
+            if not data or len(self._heard) > _ANSWER_AT_MOST:
+                self.close()
+                raise HelperDied
+            for line in lines:
+                answer = json.loads(line)
+                if answer["number"] == number:
+                    return (answer["refused"],)
+        if self._ask < 0:
+            raise HelperDied
+        return None
+
+    def close(self) -> None:
+        """End it, and reap it where nothing else in this process does."""
+        native, pid = Native(), self.pid
+        self.leave()
+        if pid and os.getpid() == self._owner:
+            try:
+                os.killpg(pid, 9)
+                native.waitpid(pid, 0)
+            except (ChildProcessError, ProcessLookupError):
+                # Reaped already: gunicorn reaps all children.
+                pass
+
+    def leave(self) -> None:
+        """In a process that was forked from its owner: keep nothing of it, so that its owner's end is its end."""
+        for number in (self._ask, self._answers):
+            if number >= 0:
+                os.close(number)
+        self._ask = self._answers = -1
+        self.pid, self._heard = 0, b""
+
+    def _start(self) -> None:
+        theirs_in, self._ask = os.pipe()
+        try:
+            self._answers, theirs_out = os.pipe()
+            try:
+                command = [self._python, "-I", "-S", HELPER_MAIN]
+                self.pid = Native().spawn(command, os.environ, [(theirs_in, 0), (theirs_out, 1)])
+                self._owner = os.getpid()
+            finally:
+                os.close(theirs_out)
+        except OSError:
+            self.leave()
+            raise
+        finally:
+            os.close(theirs_in)

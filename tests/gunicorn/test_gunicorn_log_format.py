@@ -44,7 +44,7 @@ def test_each_line_of_ours_is_an_object(place: str, project: Project, tmp_path: 
         project.broken(top="undefined_name")
         wait_until(lambda: events()[-1] == "refused", "the broken save")
         project.save("app.py", good)
-        wait_until(lambda: ours(log())[-1]["message"].endswith("nothing to load"), "the undone save")
+        wait_until(lambda: ours(log())[-1]["message"].endswith("nothing to reload"), "the undone save")
         lines = ours(log())
         assert all(set(line) >= NEEDED for line in lines)
         first, hup, bad = lines[1:4]

@@ -811,7 +811,7 @@ def test_taken_back_while_it_is_loaded(project: Project, notes: Notes) -> None:
         project.broken(top=notes.code + "note('begun')\ntime.sleep(30)")
         notes.wait("begun", 1)
         project.save("app.py", text)
-        server.wait_for_log("as it is in service again")
+        server.wait_for_log("change reverted, nothing to reload")
         wait_until(lambda: zygotes(server) == [kept], "only the old zygote")
         assert server.workers() == before
         project.release()

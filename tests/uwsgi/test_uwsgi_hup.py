@@ -13,7 +13,6 @@ from harness.waiting import quietly
 pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 
 
-@pytest.mark.adapters
 def test_good_and_bad_saves(project: Project) -> None:
     """A good save is served; one that does not load is withheld, and the server lives; its repair is served."""
     with (

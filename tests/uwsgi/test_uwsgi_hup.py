@@ -33,6 +33,7 @@ def test_good_and_bad_saves(project: Project) -> None:
         assert watcher.count(patterns.REFUSED) == 1
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("router", [False, True], ids=["no router", "router"])
 def test_many_saves(router: bool, project: Project) -> None:
     """uWSGI executes itself anew for each: a HUP while it does would be its end, so it has to wait; not for a router."""

@@ -19,7 +19,6 @@ def ours(log: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
 
 
-@pytest.mark.adapters
 @pytest.mark.parametrize("place", ["stderr", "file"])
 def test_each_line_of_ours_is_an_object(place: str, project: Project, tmp_path: Path) -> None:
     """After a good save, a HUP (gunicorn makes new handlers), a broken save and its undoing; gunicorn's lines are as ever."""

@@ -130,7 +130,6 @@ def test_a_wrong_line_in_pyproject_is_one_line(line: str, words: tuple[str, ...]
     assert "Traceback" not in server.output
 
 
-@pytest.mark.adapters
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="reading pyproject.toml needs tomllib")
 def test_the_environment_beats_pyproject(project: Project) -> None:
     """A setting in the environment wins over the project's table."""

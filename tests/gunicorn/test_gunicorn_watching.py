@@ -48,7 +48,6 @@ def same_second_and_size(path: Path, text: str) -> None:
     os.replace(sibling, path)
 
 
-@pytest.mark.adapters
 @pytest.mark.parametrize("way", [write_in_place, replace, keep_a_backup, back_date, same_second_and_size])
 def test_every_way_of_saving_is_seen(way: Callable[[Path, str], None], project: Project) -> None:
     """However an editor or a tool writes the file, the new text is served, and named in the log."""

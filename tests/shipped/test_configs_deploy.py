@@ -228,7 +228,6 @@ def test_the_uwsgi_file_for_development(shop: Project) -> None:
         assert server.count(patterns.UWSGI_EXEC) == 0
 
 
-@pytest.mark.adapters
 @needs_uwsgi
 @pytest.mark.versions
 def test_the_uwsgi_file_for_production(shop: Project) -> None:

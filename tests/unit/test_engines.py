@@ -593,6 +593,7 @@ print("500 forks")
 """
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", ENGINES)
 def test_five_hundred_forks_beside_events(name: str, root: Path) -> None:
     """No child hangs, and the engine hears on: nothing of it is at work in the process that forks but one thread."""

@@ -25,7 +25,12 @@ def told(server: Uwsgi) -> list[str]:
 
 @pytest.mark.parametrize("set_up", SET_UPS)
 @pytest.mark.parametrize(
-    "cause", [pytest.param("undefined_name", marks=pytest.mark.adapters), "import sys; sys.exit(3)", "os._exit(3)"]
+    "cause",
+    [
+        pytest.param("undefined_name", marks=pytest.mark.adapters),
+        "import sys; sys.exit(3)",
+        pytest.param("os._exit(3)", marks=pytest.mark.matrix),
+    ],
 )
 def test_broken_at_the_start_waits_for_the_repair(cause: str, set_up: str, project: Project) -> None:
     """Broken code at the start: one report, no respawn after respawn, and it comes to life by the repair."""

@@ -66,7 +66,7 @@ def test_the_application_file_may_come_later(project: Project) -> None:
 
 
 WRONG: dict[str, tuple[Mapping[str, object], Sequence[str], str]] = {
-    "no master": ({"master": False, "workers": 0}, (), r"they need the master process.*--master"),
+    "no master": ({"master": False, "workers": 0}, (), r"disabled: uWSGI runs without a master process; add --master"),
     "one worker": ({"workers": 1}, (), r"one worker: .*add processes"),
     "not lazy": ({"lazy": False}, (), r"lazy-apps is off: .*everybody waits for it; add lazy-apps"),
     "not lazy, router": ({"lazy": False, "router": True}, (), r"lazy-apps is off: .*router are lost; add lazy-apps"),

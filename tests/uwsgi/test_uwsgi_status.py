@@ -63,9 +63,9 @@ def test_uwsgi_after_temporary_folders_were_cleaned(what: str, tmp_path: Path) -
         if what == "all":
             folder.parent.rename(tmp_path / "gone")
         else:
-            for name in ("leader.lock", "verdict", "worker-1", "worker-2"):
+            for name in ("leader.lock", "approved", "worker-1", "worker-2"):
                 (folder / name).unlink()
-        names = {"leader.lock", "verdict", "worker-1", "worker-2"}
+        names = {"leader.lock", "approved", "worker-1", "worker-2"}
         wait_until(lambda: folder.exists() and names <= set(os.listdir(folder)), "all is there again")
         project.release()
         server.wait_for_log(patterns.RELOADED)

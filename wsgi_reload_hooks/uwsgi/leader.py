@@ -16,12 +16,14 @@ from ..core.log import ReloadLog
 from ..core.settings import Settings
 from ..django.assets import Assets
 from ..process.counters import Generation
+from ..process.helper import Helper
+from ..reload.backend import Trial as RunningTrial
 from ..reload.loop import ReloadLoop
-from ..reload.loop import Trial as RunningTrial
 from ..reload.machine import Attempt, News, Phase, Report
 from ..report.callbacks import Callbacks
 from ..report.publisher import Publisher
 from ..trial import frameworks
+from ..trial.compile_first import CompileFirst
 from ..trial.sources import compile_sources
 from ..trial.trial import FinishedTrial, Outcome, Plan, Trial
 from ..watching.engines import Engine
@@ -58,7 +60,7 @@ class Means(NamedTuple):
 
 
 class Leader:
-    """A `reload.loop.Backend` and what feeds its loop. Driven by `step`, from any thread that may block a little."""
+    """A `reload.backend.Backend` and what feeds its loop. Driven by `step`, from any thread that may block a little."""
 
     verb = "reloaded"
 
@@ -81,6 +83,7 @@ class Leader:
         self._machine = self._loop.machine
         self._notes = WorkerNotes(state)
         self._began = 0.0
+        self._helper: Helper | None = None
         self._failures = 0
         self._failed_at = self._retry_at = 0.0
         try:
@@ -116,29 +119,33 @@ class Leader:
     def close(self) -> None:
         """End all that runs."""
         self._loop.close()
+        if self._helper is not None:
+            self._helper.close()
         if self._means.control is not None:
             self._means.control.leave()
 
     # -- the backend ---------------------------------------------------------------------------------------------------
 
     def start_trial(self, attempt: Attempt) -> RunningTrial:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         self._began = time.monotonic()
-        why = compile_sources(path for path in attempt.paths if not os.path.isdir(path))
-        if why is not None:
-            return FinishedTrial(Outcome(why, {}, 0.0))
+        sources = [path for path in attempt.paths if not os.path.isdir(path)]
+        timeout = self._settings.boot_timeout
         plan = self._means.plan()
         if plan is None:
-            return FinishedTrial(Outcome(None, {path: known_signature(path) for path in self._machine.service}, 0.0))
-        return Trial(plan, self._files, self._settings.boot_timeout)
+            # No interpreter is known that could compile elsewhere.
+            why, known = compile_sources(sources), {path: known_signature(path) for path in self._machine.service}
+            return FinishedTrial(Outcome(why, known if why is None else {}, 0.0))
+        self._helper = self._helper or Helper(plan.command[0])
+        return CompileFirst(self._helper, sources, lambda: Trial(plan, self._files, timeout), timeout)
 
     def start_switch(self, attempt: Attempt) -> None:
-        """See `reload.loop.Backend`. The gates open: workers load the approved code from now on."""
+        """See `reload.backend.Backend`. The gates open: workers load the approved code from now on."""
         forget_bytecode(attempt.paths)
         self._handover.approve(self._machine.service, self._began, attempt)
 
     def poll_switch(self, now: float) -> bool:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         approved = self._handover.approved
         if approved is None:
             return False
@@ -149,36 +156,36 @@ class Leader:
         return True
 
     def status(self) -> Mapping[str, Any]:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         pids = [slot.pid for slot in self._server.workers()]
         return {"pids": pids, "workers": len(pids), "engine": self._engine.describe()}
 
     def busy(self) -> bool:
-        """See `reload.loop.Backend`. A rolling restart is over when every old worker has ended."""
+        """See `reload.backend.Backend`. A rolling restart is over when every old worker has ended."""
         starting = self._handover.approved is None or self._notes.waiting
         return starting and self._machine.phase is not Phase.REFUSED
 
     def loaded_by(self, path: str) -> list[int]:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         alive = {slot.pid for slot in self._server.workers()}
         return sorted(pid for pid, note in self._notes.by_pid.items() if pid in alive and path in note["files"])
 
     def examine(self) -> Message:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         found = options.findings(self._server, self._means.executable)
         return {"findings": [each._asdict() for each in found], "application": options.application(self._server)}
 
     def listed_files(self) -> Iterable[str]:
-        """See `reload.loop.Backend`. Files besides modules that the targets consist of (an ini file of paste)."""
+        """See `reload.backend.Backend`. Files besides modules that the targets consist of (an ini file of paste)."""
         plan = self._means.plan()
         return [] if plan is None else [each for target in plan.targets for each in target.files()]
 
     def serves(self) -> bool:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         return self._handover.approved is not None or any(slot.apps for slot in self._server.workers())
 
     def reported(self, report: Report) -> None:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         if report.news in (News.REFUSED, News.NOT_REPLACED):
             self._handover.refused(report.why)
         elif report.news in (News.REVERTED, News.RELOADED):

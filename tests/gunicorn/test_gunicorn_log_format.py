@@ -15,7 +15,7 @@ NEEDED = {"at", "level", "event", "message"}
 
 def ours(log: str) -> list[dict[str, Any]]:
     """Our lines; a line that has our prefix is none of them."""
-    assert "reload hooks:" not in log
+    assert "] reload: " not in log
     return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
 
 

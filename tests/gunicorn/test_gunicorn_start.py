@@ -158,7 +158,7 @@ def test_loaded_before_us_is_told_and_not_broken(project: Project) -> None:
 def test_gunicorns_own_reloader_is_switched_off(project: Project) -> None:
     """`--reload` beside us: theirs is off, said once, and broken code is still refused."""
     with Gunicorn(project, "--reload", workers=2) as server:
-        server.wait_for_log(r"reload hooks: .*--?reload|reload hooks: .*reload = True|reload hooks: .*own reload")
+        server.wait_for_log(r"reload: .*--?reload|reload: .*reload = True|reload: .*own reload")
         with server.load(clients=4) as load:
             project.broken(top="undefined_name")
             server.wait_for_log(patterns.REFUSED)

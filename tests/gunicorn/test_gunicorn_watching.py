@@ -213,7 +213,7 @@ def test_debug_tells_where_the_settings_came_from(project: Project) -> None:
     """At debug level the log names the source of a setting."""
     with Gunicorn(project, "--log-level", "debug", environment={"WSGI_RELOAD_INTERVAL": "0.3"}) as server:
         server.wait_for_log(patterns.WATCHING)
-        server.wait_for_log(r"\[DEBUG\] reload hooks: .*WSGI_RELOAD_INTERVAL")
+        server.wait_for_log(r"\[DEBUG\] reload: .*WSGI_RELOAD_INTERVAL")
 
 
 @pytest.mark.adapters

@@ -18,7 +18,7 @@ from .base import Server
 from .project import Project
 from .waiting import LIMIT, the_only, wait_until
 
-OURS = "reload hooks: "
+OURS = "reload: "
 WATCHING = OURS + r"watching (?P<files>\d+) files? "
 RESTARTED = OURS + r"restarted in [\d.]+ s: (?P<what>.*); 1 worker"
 REFUSED = OURS + r"refused, still serving the previous version: (?P<why>.*)"

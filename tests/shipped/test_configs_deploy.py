@@ -244,7 +244,7 @@ def test_the_uwsgi_file_for_production(shop: Project) -> None:
 def quiet(server: Example) -> None:
     """It watches, and has found nothing wrong with the set-up (pyuwsgi's own trouble apart)."""
     server.wait_for_log(patterns.WATCHING)
-    assert server.count(r"\[(WARNING|ERROR)\] reload hooks: (?!pyuwsgi)") == 0
+    assert server.count(r"\[(WARNING|ERROR)\] reload: (?!pyuwsgi)") == 0
 
 
 @needs_uwsgi

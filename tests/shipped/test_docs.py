@@ -272,7 +272,7 @@ def test_shown_yaml_names_commands_that_exist(page: str, block: str, monkeypatch
     CHECKS[program](words, monkeypatch)
 
 
-@each_block("", having="] reload hooks: ")
+@each_block("", having="] reload: ")
 def test_shown_log_has_the_form_of_the_log(page: str, block: str) -> None:
     """Log lines in README and docs are such as the servers write."""
     assert [line for line in block.splitlines() if not any(re.fullmatch(each, line) for each in LOGGED)] == []
@@ -327,7 +327,7 @@ def test_settings_page_agrees_with_the_table() -> None:
 def test_log_lines_of_troubleshooting_are_in_the_code() -> None:
     """Each log line that the troubleshooting page explains is written somewhere."""
     page = PAGES["docs/troubleshooting.md"]
-    lines = re.findall(r"^\| `(?:\.\.\. |reload hooks: )(?:\.\.\.:? )?([^`]*)", page, re.MULTILINE)
+    lines = re.findall(r"^\| `(?:\.\.\. |reload: )(?:\.\.\.:? )?([^`]*)", page, re.MULTILINE)
     assert len(lines) == len(re.findall(r"^\| `(?!app:app)", page, re.MULTILINE)) >= 50
     for line in [*lines, "app:app does not load now: served as WSGI"]:
         # What differs from time to time is not in the code.

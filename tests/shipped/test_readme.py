@@ -41,7 +41,7 @@ def test_first_two_commands_are_the_demo_and_the_tests() -> None:
 
 def written(log: str, root: Path) -> list[str]:
     """The lines of the hooks in *log*, without times and pids; numbers that differ from run to run are N."""
-    found = re.findall(r"^(?:\[.*\] )?(\[\w+\] reload hooks: .*|  +.*|  \w+Error: .*)$", log, re.MULTILINE)
+    found = re.findall(r"^(?:\[.*\] )?(\[\w+\] reload: .*|  +.*|  \w+Error: .*)$", log, re.MULTILINE)
     text = "\n".join(found).replace(str(root), "/srv/shop")
     text = re.sub(r"(every [\d.]+ s|by events) \(\w+ engine\)", "(ENGINE)", text)
     text = re.sub(r"watching \d+ files", "watching N files", text)
@@ -64,5 +64,5 @@ def test_log_of_a_save_a_refusal_and_its_repair_is_real(tmp_path: Path) -> None:
         project.save("app.py", APPLICATION.format("three"))
         server.wait_for_log(patterns.reloaded(r"app\.py"), 2)
         log = server.log
-    (shown,) = [block for block in blocks("") if "reload hooks: " in block]
+    (shown,) = [block for block in blocks("") if "reload: " in block]
     assert written(log, project.root) == written(shown, Path("/srv/shop"))

@@ -137,7 +137,7 @@ class World:
     def said(self) -> list[str]:
         """The log lines but for debug ones, without the prefix."""
         said, self.lines.lines = self.lines.lines, []
-        return [line.partition("reload hooks: ")[2] for line in said if " -> " not in line]
+        return [line.partition("reload: ")[2] for line in said if " -> " not in line]
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ class Server:
             sys.stderr.flush()
             os.execvp(command[0], command)
         except OSError as error:
-            self.log.error("reload hooks: uWSGI cannot be executed anew: %s; restart it", error)
+            self.log.error("reload: uWSGI cannot be executed anew: %s; restart it", error)
 
     def way_out(self) -> Callable[[], object] | None:
         """What has this worker end after the request that it has, or has accepted; None where only a signal can.

@@ -91,13 +91,18 @@ class Script(Server):
         """The interpreters in which something is being imported beside the program."""
         return [pid for pid in self.processes() if b"/trial_main.py\0" in processes.command_line(pid)]
 
+    def helpers(self) -> list[int]:
+        """The processes that compile for the supervisor."""
+        return [pid for pid in self.processes() if b"/helper_main.py\0" in processes.command_line(pid)]
+
     def supervisor(self) -> int:
         """The process that supervises."""
         return self.pid
 
     def programs(self) -> list[int]:
-        """The processes of the program: all that have the mark but the supervisor and what it tries."""
-        return [pid for pid in self.processes() if pid not in (self.pid, self.supervisor(), *self.stages())]
+        """The processes of the program: all that have the mark but the supervisor, its helper and what it tries."""
+        others = (self.pid, self.supervisor(), *self.stages(), *self.helpers())
+        return [pid for pid in self.processes() if pid not in others]
 
     def program(self) -> int:
         """The one process of a program that has one. For a moment, what becomes another one looks like us."""

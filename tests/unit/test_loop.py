@@ -19,7 +19,7 @@ from wsgi_reload_hooks.reload.reporter import START
 from wsgi_reload_hooks.report.callbacks import Callbacks
 from wsgi_reload_hooks.report.history import History
 from wsgi_reload_hooks.report.publisher import Publisher
-from wsgi_reload_hooks.trial.trial import Outcome
+from wsgi_reload_hooks.trial.plan import Outcome
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.scanner import Scanner
 from wsgi_reload_hooks.watching.signature import known_signature

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from edits import PACKAGE_ROOT, save
 
-from wsgi_reload_hooks.trial.trial import Target
+from wsgi_reload_hooks.trial.plan import Target
 from wsgi_reload_hooks.uwsgi.targets import NoInterpreter, interpreter, pythonized, targets
 
 pytestmark = pytest.mark.unit

@@ -12,7 +12,7 @@ from .pool import WorkerPool
 from .watcher import Watcher
 from .worker import SpawnSpec, Worker
 from .worker_handle import Batch
-from .zygote import ZygoteProcess
+from .zygote_main import ZygoteProcess
 
 
 class AfterFork:

@@ -17,7 +17,8 @@ from ..reload.loop import ReloadLoop
 from ..reload.machine import Attempt, News, Phase, Report
 from ..report.publisher import Publisher
 from ..trial.compile_first import CompileFirst
-from ..trial.trial import FinishedTrial, Outcome
+from ..trial.plan import Outcome
+from ..trial.trial import FinishedTrial
 from ..watching.rules import Files
 from ..watching.signature import Digest
 from .after_fork import AfterFork

@@ -23,7 +23,8 @@ from ..report.history import History
 from ..report.publisher import Publisher
 from ..trial.compile_first import CompileFirst, NextTrial
 from ..trial.interpreter import Interpreter
-from ..trial.trial import FinishedTrial, Outcome, Target, Trial
+from ..trial.plan import Outcome, Target
+from ..trial.trial import FinishedTrial, Trial
 from ..watching.engines import engine
 from ..watching.import_hook import forget_bytecode
 from ..watching.rules import Files

@@ -15,7 +15,8 @@ from ..process.helper import Helper
 from ..reload.backend import Trial as RunningTrial
 from ..reload.machine import Attempt, News, Report
 from ..trial.compile_first import CompileFirst
-from ..trial.trial import FinishedTrial, Outcome, Target, Trial
+from ..trial.plan import Outcome, Target
+from ..trial.trial import FinishedTrial, Trial
 from ..watching.engines import Engine
 from ..watching.import_hook import forget_bytecode
 from ..watching.rules import Files

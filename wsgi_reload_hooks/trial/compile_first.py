@@ -10,7 +10,7 @@ from typing import Protocol
 
 from ..core.refusal import Refusal
 from ..process.helper import Helper, HelperDied
-from .trial import Outcome
+from .plan import Outcome
 
 # Most sources are compiled in less: then the trial goes on in the same step.
 _PATIENCE = 0.01

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from ..core.refusal import Refusal
 from ..core.settings import Settings
-from ..trial.trial import Target
+from ..trial.plan import Target
 from ..watching.rules import Files
 from .notes import APPROVED
 from .server import Server, catches_hangup

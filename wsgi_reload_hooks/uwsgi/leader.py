@@ -24,8 +24,9 @@ from ..report.callbacks import Callbacks
 from ..report.publisher import Publisher
 from ..trial import frameworks
 from ..trial.compile_first import CompileFirst
+from ..trial.plan import Outcome, Plan
 from ..trial.sources import compile_sources
-from ..trial.trial import FinishedTrial, Outcome, Plan, Trial
+from ..trial.trial import FinishedTrial, Trial
 from ..watching.engines import Engine
 from ..watching.import_hook import forget_bytecode
 from ..watching.rules import Files

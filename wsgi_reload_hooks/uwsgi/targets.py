@@ -10,7 +10,8 @@ from typing import Any
 
 from ..core.log import ReloadLog
 from ..core.settings import ENV_PREFIX, Settings
-from ..trial.trial import Plan, Target, run_trial
+from ..trial.plan import Plan, Target
+from ..trial.trial import run_trial
 from ..watching.rules import Files
 from .server import Server
 

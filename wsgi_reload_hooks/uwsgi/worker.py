@@ -17,7 +17,7 @@ from ..core.text import PACKAGE_ROOT, under
 from ..django.reset import DjangoAssets, Folders
 from ..process.counters import Generation
 from ..process.native import Native
-from ..trial.trial import Target
+from ..trial.plan import Target
 from ..watching.import_hook import ImportHook
 from ..watching.modules import loaded_files
 from ..watching.rules import Files

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 
 from ..core.refusal import Refusal
-from .worker import hidden_folders
+from .hidden_frames import hidden_folders
 
 
 class HookFailed(Exception):

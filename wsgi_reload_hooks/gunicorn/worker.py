@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
-import re
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import FrameType
 from typing import Any, NoReturn
 
 from ..core.refusal import Refusal
 from ..core.settings import Settings
-from ..core.text import PACKAGE_ROOT, under
 from ..django.reset import DjangoAssets, Folders, Memory
 from ..process.counters import Generation
 from ..process.linux import NO_ORPHANS, end_with
@@ -27,13 +24,15 @@ from ..trial.warmup import Failed, is_asgi3, warm_up, warm_up_asgi
 from ..watching.import_hook import ImportHook, Modules, missed_imports
 from ..watching.rules import Files
 from ..watching.signature import Signature
+from .asgi import App, LateSockets, refusal_of_lifespan, without_lifespan
 from .close_connections import LameDuck, UvicornDuck, closing, is_asgi, is_uvicorn, lame_duck
+from .error_page import asgi_page, wsgi_page
 from .gate import Gate
+from .hidden_frames import hidden_folders, is_hidden
 from .log import journal
+from .request_limit import RequestLimit
 
-App = Callable[..., Awaitable[None]]
 _ADOPTED_WITHIN = 10.0
-_UNAVAILABLE = b"This application could not be loaded. Its server's log says why.\n"
 
 
 @dataclasses.dataclass
@@ -98,7 +97,7 @@ class Worker:
         worker.run = self.run
         worker.notify = self.notify
         if self._birth.page:
-            worker.app.callable = _without_lifespan(_asgi_page) if is_asgi(worker) else _wsgi_page
+            worker.app.callable = without_lifespan(asgi_page) if is_asgi(worker) else wsgi_page
         self._hold_max_requests()
         self._told(their_post_fork, self._server, worker)
 
@@ -122,7 +121,7 @@ class Worker:
         frameworks.finish()
         if self._birth.reuse_port and is_asgi(self._worker):
             # Nothing to serve on yet: its server asks for the sockets when its lifespan is over.
-            self._worker.sockets = _LateSockets(self._open)
+            self._worker.sockets = LateSockets(self._open)
         if is_uvicorn(self._worker) and is_asgi3(self._worker.wsgi):
             self._worker.wsgi = self._guarded(self._worker.wsgi, required=self._require_lifespan())
         elif hasattr(self._worker, "asgi") and hasattr(self._worker, "loop"):
@@ -285,7 +284,7 @@ class Worker:
         required = bool(config.lifespan == "on")
         if config.lifespan == "off":
             config.lifespan = "on"
-            self._worker.wsgi = _without_lifespan(self._worker.wsgi)
+            self._worker.wsgi = without_lifespan(self._worker.wsgi)
         return required
 
     def _guarded(self, app: App, required: bool) -> App:
@@ -312,7 +311,7 @@ class Worker:
 
         async def send_checked(message: dict[str, Any]) -> None:
             if message["type"] == "lifespan.startup.failed" and not self._ready:
-                self._leave(_from_text(str(message.get("message", ""))))
+                self._leave(refusal_of_lifespan(str(message.get("message", ""))))
             await send(message)
 
         try:
@@ -351,95 +350,3 @@ class Worker:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
-
-
-class _LateSockets(list[Any]):
-    """Sockets that are made when somebody wants to go through them."""
-
-    def __init__(self, make: Callable[[], object]) -> None:
-        super().__init__()
-        self._make: Callable[[], object] | None = make
-
-    def __iter__(self) -> Iterator[Any]:
-        make, self._make = self._make, None
-        if make is not None:
-            make()
-        return super().__iter__()
-
-
-class RequestLimit(int):
-    """``max_requests`` that is never reached: the first request beyond it asks the arbiter for a successor instead.
-
-    So a worker leaves when the next one is ready, not before, and never for code that does not load.
-    """
-
-    _ask: Callable[[], None]
-    _asked: bool
-
-    def __new__(cls, limit: int, ask: Callable[[], None]) -> RequestLimit:
-        self = super().__new__(cls, limit)
-        self._ask = ask
-        self._asked = False
-        return self
-
-    def __le__(self, count: int) -> bool:
-        # `count >= limit` comes here first: a subclass is asked before the class.
-        if not self._asked and int.__le__(self, count):
-            self._asked = True
-            self._ask()
-        return False
-
-    def __add__(self, more: int) -> RequestLimit:
-        return RequestLimit(int(self) + more, self._ask)
-
-
-def _without_lifespan(app: App) -> App:
-    """*app*, its lifespan answered for it."""
-
-    async def answered(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
-            return
-        for step in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{step}.complete"})
-
-    return answered
-
-
-def _from_text(message: str) -> Refusal:
-    """From the message of a failed lifespan: text of the framework's choice, often a traceback."""
-    lines = message.rstrip().splitlines()
-    places = [(path, int(line)) for path, line in re.findall(r'File "([^"]+)", line (\d+)', message)]
-    path, line = places[-1] if places else (None, None)
-    return Refusal(
-        reason=f"lifespan startup failed: {lines[-1].strip() if lines else 'no message'}",
-        path=path,
-        line=line,
-        traceback="\n".join(lines[-12:]) if len(lines) > 1 else "",
-        files=tuple(dict.fromkeys(path for path, _ in places)),
-    )
-
-
-def hidden_folders() -> list[str]:
-    """Whose frames are left out of a traceback: gunicorn's, importlib's, ours."""
-    import gunicorn
-
-    modules = (gunicorn.__file__, importlib.__file__, os.path.join(PACKAGE_ROOT, "__init__.py"))
-    return [os.path.dirname(os.path.abspath(each)) for each in modules if each]
-
-
-def is_hidden(filename: str) -> bool:
-    return filename.startswith("<") or any(under(filename, folder) for folder in hidden_folders())
-
-
-def _wsgi_page(environ: Any, start_response: Any) -> list[bytes]:
-    headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(_UNAVAILABLE))), ("Retry-After", "1")]
-    start_response("503 Service Unavailable", headers)
-    return [_UNAVAILABLE]
-
-
-async def _asgi_page(scope: Any, receive: Any, send: Any) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"retry-after", b"1")]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": _UNAVAILABLE})

@@ -28,8 +28,9 @@ from ..watching.import_hook import ImportHook, Modules, missed_imports
 from ..watching.rules import Files
 from ..watching.signature import Signature
 from .gate import Gate
+from .hidden_frames import hidden_folders, is_hidden
 from .user_hooks import refusal_from
-from .worker import SpawnSpec, hidden_folders, is_hidden
+from .worker import SpawnSpec
 from .zygote import ZYGOTE_NAME
 from .zygote_channel import receive
 

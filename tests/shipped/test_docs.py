@@ -26,7 +26,7 @@ from wsgi_reload_hooks.cli.main import COMMANDS
 from wsgi_reload_hooks.cli.main import main as wsgi_reload
 from wsgi_reload_hooks.core.settings import Settings
 from wsgi_reload_hooks.reload.backend import Backend
-from wsgi_reload_hooks.reload.machine import Phase
+from wsgi_reload_hooks.reload.commands import Phase
 from wsgi_reload_hooks.report.callbacks import Error, Event
 from wsgi_reload_hooks.report.history import History
 from wsgi_reload_hooks.report.metrics import text as metrics

@@ -13,8 +13,8 @@ from edits import save
 from wsgi_reload_hooks.core.log import ReloadLog
 from wsgi_reload_hooks.core.refusal import Refusal
 from wsgi_reload_hooks.core.settings import Settings
+from wsgi_reload_hooks.reload.commands import Attempt, Phase, Report
 from wsgi_reload_hooks.reload.loop import ReloadLoop
-from wsgi_reload_hooks.reload.machine import Attempt, Phase, Report
 from wsgi_reload_hooks.reload.reporter import START
 from wsgi_reload_hooks.report.callbacks import Callbacks
 from wsgi_reload_hooks.report.history import History

@@ -8,17 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from wsgi_reload_hooks.core.refusal import Refusal
-from wsgi_reload_hooks.reload.machine import (
-    Attempt,
-    CancelTrial,
-    Command,
-    News,
-    Phase,
-    ReloadMachine,
-    Report,
-    StartTrial,
-    Switch,
-)
+from wsgi_reload_hooks.reload.commands import Attempt, CancelTrial, Command, News, Phase, Report, StartTrial, Switch
+from wsgi_reload_hooks.reload.machine import ReloadMachine
 from wsgi_reload_hooks.watching.signature import MISSING
 
 pytestmark = pytest.mark.unit

@@ -16,8 +16,8 @@ from ..core.text import printable
 from ..django.assets import Assets
 from ..process import linux
 from ..process.counters import Generation
+from ..reload.commands import Phase
 from ..reload.loop import ReloadLoop
-from ..reload.machine import Phase
 from ..report.callbacks import Callbacks
 from ..report.history import History
 from ..report.publisher import Publisher

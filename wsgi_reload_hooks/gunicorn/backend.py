@@ -13,8 +13,8 @@ from ..core.settings import Settings
 from ..process.helper import Helper
 from ..process.sockets import somaxconn
 from ..reload.backend import Trial
+from ..reload.commands import Attempt, News, Phase, Report
 from ..reload.loop import ReloadLoop
-from ..reload.machine import Attempt, News, Phase, Report
 from ..report.publisher import Publisher
 from ..trial.compile_first import CompileFirst
 from ..trial.plan import Outcome

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..core.refusal import Refusal
-from ..reload.machine import Attempt
+from ..reload.commands import Attempt
 from ..trial.plan import Outcome
 from .gate import Gate
 from .user_hooks import refusal_from

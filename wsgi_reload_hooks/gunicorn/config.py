@@ -14,7 +14,7 @@ from typing import Any
 from ..core.log import ReloadLog
 from ..core.refusal import Refusal
 from ..core.text import PACKAGE_ROOT
-from ..reload.machine import Attempt
+from ..reload.commands import Attempt
 from ..trial.sources import compile_sources
 from ..watching.modules import module_file
 from ..watching.signature import Digest

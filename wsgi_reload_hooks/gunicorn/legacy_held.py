@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.log import BROKEN, ReloadLog
 from ..core.refusal import Refusal
-from ..reload.machine import Phase
+from ..reload.commands import Phase
 from ..watching.signature import Digest
 from .backend import GunicornBackend
 from .batch_trial import BatchTrial

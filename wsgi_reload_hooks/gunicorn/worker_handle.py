@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection
 
 from ..core.refusal import Refusal
-from ..reload.machine import Attempt
+from ..reload.commands import Attempt
 from ..watching.signature import Digest
 from .gate import Gate
 from .zygote import Zygote

@@ -16,8 +16,8 @@ from ..core.log import ReloadLog
 from ..core.settings import Settings
 from ..process.helper import Helper
 from ..reload.backend import Trial as RunningTrial
+from ..reload.commands import Attempt, Phase, Report
 from ..reload.loop import ReloadLoop
-from ..reload.machine import Attempt, Phase, Report
 from ..report.callbacks import Callbacks
 from ..report.history import History
 from ..report.publisher import Publisher

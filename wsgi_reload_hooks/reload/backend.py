@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ..control.channel import Message
 from ..trial.plan import Outcome
-from .machine import Attempt, Report
+from .commands import Attempt, Report
 
 
 class Trial(Protocol):

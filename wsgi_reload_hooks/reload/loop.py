@@ -26,7 +26,8 @@ from ..watching.rules import Files
 from ..watching.scanner import Scanner
 from ..watching.signature import Digest, Digests, Signature, known_signature
 from .backend import Backend, Trial
-from .machine import Attempt, CancelTrial, Command, Phase, ReloadMachine, Report, StartTrial, Switch
+from .commands import Attempt, CancelTrial, Command, Phase, Report, StartTrial, Switch
+from .machine import ReloadMachine
 from .reporter import Reporter
 from .watched import Watched
 

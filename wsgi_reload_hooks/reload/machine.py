@@ -6,104 +6,26 @@ file, clock, thread or process is touched here: the `ReloadLoop` hashes files an
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from ..core.refusal import Refusal
 from ..watching.signature import MISSING, UNKNOWN, Digest
+from .commands import Attempt, CancelTrial, Command, News, Phase, Report, StartTrial, Switch
+from .contents import Contents
 
 
-class Phase(enum.Enum):
-    """IDLE: what is on disk is in service. TRYING: new code is tried next to the old. SWITCHING: it takes over.
-    REFUSED: it was no good; the old code serves until a repair.
-    """
-
-    IDLE = "idle"
-    TRYING = "trying"
-    SWITCHING = "switching"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Attempt:
-    """One try to bring what is on disk into service. Attempts are compared by identity.
-
-    *request*: what asked for it (``HUP``, ``wsgi-reload``, ``start``), None: a change. *since*: when the first of its
-    changes was noticed. *first*: nothing has been in service before it.
-    """
-
-    number: int
-    paths: frozenset[str]
-    request: str | None
-    since: float
-    first: bool
-
-
-class News(enum.Enum):
-    """What a `Report` is about."""
-
-    TRYING = "trying"
-    REFUSED = "refused"
-    STILL_REFUSED = "still refused"
-    REVERTED = "reverted"
-    UNAVAILABLE = "unavailable"
-    NOT_REPLACED = "not replaced"
-    RELOADED = "reloaded"
-
-
-@dataclass(frozen=True, slots=True)
-class StartTrial:
-    """Try *attempt* next to what serves; the answer is `passed`, `failed` or `unavailable`."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class CancelTrial:
-    """End the trial of *attempt*; its result would be ignored."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """Put *attempt* into service; the answer is `switched`."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Something to tell the user. *paths*: the files concerned; *seconds*: from the save to the switch."""
-
-    news: News
-    attempt: Attempt | None
-    paths: frozenset[str]
-    why: Refusal | None = None
-    seconds: float = 0.0
-
-
-Command = StartTrial | CancelTrial | Switch | Report
-
-
-class ReloadMachine:
+class ReloadMachine(Contents):
     """The state of one server's reloading. For one thread. *retry_after*: seconds until an attempt that could not be
     tried is tried again."""
 
     def __init__(self, retry_after: float = 5.0) -> None:
+        super().__init__()
         self.phase = Phase.IDLE
         self.attempt: Attempt | None = None
         """The attempt that is tried, takes over, or was refused last; None when idle."""
         self.paused = False
         self.ever_served = False
         self._retry_after = retry_after
-        self._pending: set[str] = set()
-        self._service: dict[str, Digest] = {}
-        self._listed: set[str] = set()
-        self._disk: dict[str, Digest] = {}
-        self._tried: dict[str, Digest] = {}
-        self._loaded: set[str] = set()
         self._left_out: set[str] = set()
         self._overtaken: Attempt | None = None
         self._running = False
@@ -117,25 +39,6 @@ class ReloadMachine:
         self._told: tuple[str, str | None, int | None] | None = None
 
     # -- what is known -------------------------------------------------------------------------------------------------
-
-    @property
-    def pending(self) -> set[str]:
-        """Paths whose content on disk is not in service."""
-        return set(self._pending)
-
-    @property
-    def service(self) -> dict[str, Digest]:
-        """What is in service: path to content."""
-        return dict(self._service)
-
-    def in_service(self, path: str) -> Digest | None:
-        """The content of *path* that is in service; None where nothing that serves has loaded it."""
-        return self._service.get(path)
-
-    @property
-    def tried(self) -> dict[str, Digest]:
-        """The files of the current attempt: path to the content that it stands for."""
-        return dict(self._tried)
 
     @property
     def due(self) -> bool:
@@ -152,13 +55,6 @@ class ReloadMachine:
         """When `tick` has something to do."""
         return self._retry_at
 
-    def listed(self, found: Mapping[str, Digest]) -> None:
-        """Files that count without being loaded; the content that they have now is in service."""
-        for path, content in found.items():
-            self._listed.add(path)
-            self._disk.setdefault(path, content)
-            self._service.setdefault(path, content)
-
     def loaded(self, path: str, content: Digest, attempt: Attempt | None = None) -> None:
         """A process has loaded *path* with this *content*: one that serves, or one that tries *attempt*."""
         if attempt is None:
@@ -168,14 +64,6 @@ class ReloadMachine:
             self._loaded.add(path)
             if self._tried.setdefault(path, content) != content:
                 self._tried[path] = UNKNOWN
-
-    def forget(self, paths: Iterable[str]) -> None:
-        """*paths* were loaded, and are gone for good: no later change of them counts."""
-        for path in paths:
-            for known in (self._service, self._disk, self._tried):
-                known.pop(path, None)
-            self._pending.discard(path)
-            self._loaded.discard(path)
 
     def leave_out(self, attempt: Attempt, paths: Iterable[str]) -> None:
         """*paths* are refused by themselves: *attempt* goes on without them, and they are not reported as reloaded."""
@@ -387,15 +275,6 @@ class ReloadMachine:
     def _cancel(self) -> list[Command]:
         running, self._running = self._running, False
         return [CancelTrial(self.attempt)] if running and self.attempt is not None else []
-
-    def _nothing_serves(self, loaded: Iterable[str] = ()) -> None:
-        """No content of a file is in service: none that it may have later is a revert."""
-        self._service = dict.fromkeys([*self._listed, *loaded], UNKNOWN)
-
-    def _outdated(self, disk: Mapping[str, Digest]) -> set[str]:
-        """The files of the attempt whose content on disk is another one by now."""
-        self._disk.update(disk)
-        return {path for path, content in self._tried.items() if disk.get(path, content) != content}
 
     def _is_news(self, why: Refusal) -> bool:
         """Whether this refusal has not been told yet. It counts as told from now on."""

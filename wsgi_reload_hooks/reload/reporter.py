@@ -6,7 +6,8 @@ from ..core.log import BROKEN_START, NOT_REPLACED, REFUSED, ReloadLog, reasons
 from ..core.refusal import Refusal
 from ..report.publisher import Publisher
 from .backend import Backend
-from .machine import News, ReloadMachine, Report
+from .commands import News, Report
+from .machine import ReloadMachine
 from .watched import Watched
 
 START = "start"

@@ -13,7 +13,7 @@ from ..core.log import BROKEN, ReloadLog
 from ..core.settings import Settings
 from ..process.helper import Helper
 from ..reload.backend import Trial as RunningTrial
-from ..reload.machine import Attempt, News, Report
+from ..reload.commands import Attempt, News, Report
 from ..trial.compile_first import CompileFirst
 from ..trial.plan import Outcome, Target
 from ..trial.trial import FinishedTrial, Trial

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..control.service import ControlService
 from ..core.refusal import Refusal
-from ..reload.machine import Attempt
+from ..reload.commands import Attempt
 from ..report.history import History
 from ..watching.signature import Digest, known_signature
 from .notes import APPROVED, HISTORY, PAUSE, REFUSAL, Loaded, decoded, encoded

@@ -18,8 +18,8 @@ from ..django.assets import Assets
 from ..process.counters import Generation
 from ..process.helper import Helper
 from ..reload.backend import Trial as RunningTrial
+from ..reload.commands import Attempt, News, Phase, Report
 from ..reload.loop import ReloadLoop
-from ..reload.machine import Attempt, News, Phase, Report
 from ..report.callbacks import Callbacks
 from ..report.publisher import Publisher
 from ..trial import frameworks

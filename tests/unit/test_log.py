@@ -14,7 +14,7 @@ import pytest
 from wsgi_reload_hooks.core.log import BROKEN_START, NOT_REPLACED, REFUSED, ReloadLog
 from wsgi_reload_hooks.core.refusal import Refusal
 from wsgi_reload_hooks.core.streams import Console
-from wsgi_reload_hooks.uwsgi.server import Log as UwsgiLog
+from wsgi_reload_hooks.uwsgi.log import Log as UwsgiLog
 
 pytestmark = pytest.mark.unit
 

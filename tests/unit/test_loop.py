@@ -22,7 +22,7 @@ from wsgi_reload_hooks.report.publisher import Publisher
 from wsgi_reload_hooks.trial.plan import Outcome
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.scanner import Scanner
-from wsgi_reload_hooks.watching.signature import known_signature
+from wsgi_reload_hooks.watching.signature import Digests, known_signature
 
 pytestmark = pytest.mark.unit
 
@@ -249,3 +249,14 @@ def test_file_outside_the_project_that_is_gone_is_forgotten(
     path.unlink()
     world.loop.changed({str(path)}, world.now)
     assert world.backend.calls == [] and world.loop.machine.in_service(str(path)) is None
+
+
+def test_content_that_a_worker_reports_counts_and_not_the_signature(world: World, tmp_path: Path) -> None:
+    """A file that was only touched after a worker loaded it is no change."""
+    path = save(tmp_path / "views.py", "")
+    seen, content = known_signature(str(path)), Digests().now(str(path))
+    os.utime(path, (1, 1))
+    world.loop.loaded(str(path), seen, content=content)
+    world.loop.changed({str(path)}, world.now)
+    assert world.loop.machine.in_service(str(path)) == content
+    assert world.backend.calls == []

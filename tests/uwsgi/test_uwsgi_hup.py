@@ -86,6 +86,6 @@ def test_byte_code_that_is_written_late(project: Project) -> None:
         project.release()
         # As if it were the same second.
         os.utime(project.root / "app.py", ns=(before, before - before % 10**9 + (before + 1) % 10**9))
-        watcher.wait_for_log("PROVING -> SWITCHING", 2)
+        watcher.wait_for_log("TRYING -> SWITCHING", 2)
         (project.root / "go").touch()
         server.wait_for_version(project.version)

@@ -131,14 +131,17 @@ class Leader:
         """See `reload.backend.Backend`."""
         self._began = time.monotonic()
         sources = [path for path in attempt.paths if not os.path.isdir(path)]
-        timeout = self._settings.boot_timeout
-        plan = self._means.plan()
-        if plan is None:
-            # No interpreter is known that could compile elsewhere.
-            why, known = compile_sources(sources), {path: known_signature(path) for path in self._machine.service}
-            return FinishedTrial(Outcome(why, known if why is None else {}, 0.0))
-        self._helper = self._helper or Helper(plan.command[0])
-        return CompileFirst(self._helper, sources, lambda: Trial(plan, self._files, timeout), timeout)
+        timeout, plan = self._settings.boot_timeout, self._means.plan()
+        if plan is not None and len(plan.command) == 1:
+            self._helper = self._helper or Helper(plan.command[0])
+            return CompileFirst(self._helper, sources, lambda: Trial(plan, self._files, timeout), timeout)
+        # No interpreter is known that could compile elsewhere: uwsgi --pyrun starts scripts only.
+        why = compile_sources(sources)
+        if why is not None:
+            return FinishedTrial(Outcome(why, {}, 0.0))
+        if plan is not None:
+            return Trial(plan, self._files, timeout)
+        return FinishedTrial(Outcome(None, {path: known_signature(path) for path in self._machine.service}, 0.0))
 
     def start_switch(self, attempt: Attempt) -> None:
         """See `reload.backend.Backend`. The gates open: workers load the approved code from now on."""

@@ -7,11 +7,10 @@ import fcntl
 import os
 import shutil
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..core.log_line import Line
+from .log import Log
 
 try:
     import uwsgi
@@ -19,7 +18,6 @@ except ImportError:
     # Outside of uWSGI: the face has said so.
     uwsgi = None
 
-_LINES_AT_MOST = 3000
 # Above the numbers that uWSGI's decorators hand out, which begin at 0.
 _HIGHEST_SIGNAL = 254
 _HANGUP_BIT = 1
@@ -219,36 +217,6 @@ class Server:
             "worker_id()": max(1, self.number()),
             "workers()": [dict(each, apps=[]) for each in uwsgi.workers()],
         }
-
-
-class Log:
-    """uWSGI's log, with the methods that a journal asks for. uWSGI knows no levels: debug lines are left out."""
-
-    def info(self, text: str, *arguments: object) -> None:
-        self._write("INFO", text, arguments)
-
-    def warning(self, text: str, *arguments: object) -> None:
-        self._write("WARNING", text, arguments)
-
-    def error(self, text: str, *arguments: object, exc_info: BaseException | None = None) -> None:
-        trace = "" if exc_info is None else "".join(traceback.format_exception(None, exc_info, exc_info.__traceback__))
-        self._write("ERROR", text, arguments, "\n" + trace.rstrip() if trace else "")
-
-    def debug(self, text: str, *arguments: object) -> None:
-        """Nothing."""
-
-    def _write(self, level: str, text: str, arguments: tuple[object, ...], more: str = "") -> None:
-        if isinstance(text, Line):
-            said = text.json()
-        else:
-            said = f"[{level}] " + (text % arguments if arguments else text) + more
-        lines = f"{said}\n".encode(errors="backslashreplace")
-        # A master that collects the log takes a few kilobytes at a time.
-        for start in range(0, len(lines), _LINES_AT_MOST):
-            try:
-                os.write(2, lines[start : start + _LINES_AT_MOST])
-            except OSError:
-                return
 
 
 def _text(value: object) -> str:

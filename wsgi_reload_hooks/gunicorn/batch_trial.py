@@ -47,17 +47,20 @@ class BatchTrial:
     def poll(self) -> Outcome | None:
         """The outcome, None while workers boot. Raises OSError where no process or file can be had."""
         now = time.monotonic()
-        if self.batch is None:
-            if self._attempt is not None and not self._has_room(now):
-                return None
-            why = self._begin(now)
-        else:
-            why = self._failure(self.batch, now)
+        if self.batch is None and self._attempt is not None and not self._has_room(now):
+            return None
+        try:
+            batch = self.batch or self._begin(now)
+            why = self._failure(batch, now)
+        except OSError:
+            raise
+        except Exception as error:
+            # The user's pre_fork raised, or the worker class.
+            why = refusal_from(error, self._backend.files.ours)
         if why is not None:
             self.cancel()
             return Outcome(why, {}, 0.0)
-        assert self.batch is not None
-        return None if self._late(self.batch) else Outcome(None, {}, 0.0)
+        return None if self._late(batch) else Outcome(None, {}, 0.0)
 
     def cancel(self) -> None:
         """Stop its workers."""
@@ -72,18 +75,12 @@ class BatchTrial:
         self._pool.kill_overdue(now)
         return False
 
-    def _begin(self, now: float) -> Refusal | None:
+    def _begin(self, now: float) -> Batch:
         changed = frozenset() if self._attempt is None else self._attempt.paths
         deadline = now + self._backend.settings.boot_timeout
-        self.batch = Batch(Gate(), deadline, self._size, self._attempt, self._replaces, changed)
-        try:
-            self._backend.spawn(self.batch)
-        except OSError:
-            raise
-        except Exception as error:
-            # The user's pre_fork raised.
-            return refusal_from(error, self._backend.files.ours)
-        return None
+        self.batch = batch = Batch(Gate(), deadline, self._size, self._attempt, self._replaces, changed)
+        self._backend.spawn(batch)
+        return batch
 
     def _late(self, batch: Batch) -> list[WorkerHandle]:
         return [member for member in self._pool.of(batch) if not member.ready]

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..control.channel import Message
 from ..core.log import ReloadLog
+from ..core.refusal import Refusal
 from ..core.settings import Settings
 from ..process.sockets import somaxconn
 from ..reload.backend import Trial
@@ -15,7 +16,6 @@ from ..reload.loop import ReloadLoop
 from ..reload.machine import Attempt, News, Phase, Report
 from ..report.publisher import Publisher
 from ..trial.sources import compile_sources
-from ..trial.trial import FinishedTrial, Outcome
 from ..watching.rules import Files
 from ..watching.signature import Digest
 from .after_fork import AfterFork
@@ -23,7 +23,7 @@ from .batch_trial import BatchTrial
 from .config import ConfigurationUpdate, configuration_files
 from .pool import WorkerPool
 from .setting_checks import check_settings
-from .user_hooks import named, refusal_from
+from .user_hooks import named
 from .watcher import Watcher
 from .worker import SpawnSpec
 from .worker_handle import Batch, WorkerHandle, WorkerState
@@ -61,34 +61,37 @@ class GunicornBackend:
         self._publisher = publisher
         self._watcher = watcher
         self._after_fork = after_fork
-        self._configuration = ConfigurationUpdate(server, log, self._content)
+        self.configuration = ConfigurationUpdate(server, log, self._content)
         self._trial: BatchTrial | None = None
         self._replaces_more = False
 
     # -- the trial -----------------------------------------------------------------------------------------------------
 
     def start_trial(self, attempt: Attempt) -> Trial:
-        """See `reload.backend.Backend`. The user's on_reload comes before the first fork, as in gunicorn."""
-        self._trial = None
+        """See `reload.loop.Backend`."""
         self.withdraw(self.pool.batch())
-        self._configuration.restore()
-        try:
-            why = self._configuration.load(attempt, self.serves())
-            if why is None:
-                why = compile_sources(attempt.paths - self.loop.watched.names)
-            if why is None:
-                with named("on_reload"):
-                    self._server.cfg.on_reload(self._server)
-        except Exception as error:
-            why = refusal_from(error, self.files.ours)
-        if why is not None:
-            self._configuration.restore()
-            return FinishedTrial(Outcome(why, {}, 0.0))
-        self.loop.machine.leave_out(attempt, self._configuration.refused_files)
-        workers = self.pool.target if self._configuration.workers is None else self._configuration.workers
-        size = min(self.settings.surge or workers, workers)
-        self._trial = BatchTrial(self, size, attempt, over=self._configuration.restore)
+        self.configuration.restore()
+        self._trial = BatchTrial(self, attempt)
         return self._trial
+
+    def prepare(self, attempt: Attempt) -> Refusal | None:
+        """Do what comes before the first fork: the configuration, a look at the sources, and the user's on_reload.
+
+        Why *attempt* is refused, if it is. Raises HookFailed.
+        """
+        why = self.configuration.load(attempt, self.serves())
+        if why is None:
+            why = compile_sources(attempt.paths - self.loop.watched.names)
+        if why is None:
+            self.loop.machine.leave_out(attempt, self.configuration.refused_files)
+            with named("on_reload"):
+                self._server.cfg.on_reload(self._server)
+        return why
+
+    def batch_size(self) -> int:
+        """How many new workers boot at once."""
+        workers = self.pool.target if self.configuration.workers is None else self.configuration.workers
+        return min(self.settings.surge or workers, workers)
 
     def spawn(self, batch: Batch) -> None:
         """Start the workers of *batch*. Raises OSError, and what the user's pre_fork raises."""
@@ -110,7 +113,7 @@ class GunicornBackend:
         batch = self.pool.batch()
         if batch is not None and batch.attempt is not None and not self.loop.busy_trying:
             self.withdraw(batch)
-            self._configuration.restore()
+            self.configuration.restore()
 
     # -- the switch ----------------------------------------------------------------------------------------------------
 
@@ -118,8 +121,8 @@ class GunicornBackend:
         """See `reload.backend.Backend`: let the new workers in, and retire as many old ones."""
         assert self._trial is not None and self._trial.batch is not None
         batch, self._trial = self._trial.batch, None
-        if self._configuration.workers is not None:
-            self.pool.target = self._configuration.workers
+        if self.configuration.workers is not None:
+            self.pool.target = self.configuration.workers
         new = self._new_workers(batch)
         old = [each for each in self.pool.all(WorkerState.SERVING, WorkerState.BOOTING) if each not in new]
         old.sort(key=lambda member: not member.error_page)
@@ -128,7 +131,7 @@ class GunicornBackend:
         for member in self.pool.all(WorkerState.SERVING, WorkerState.BOOTING):
             member.wants_replacement = member not in new
         self._replaces_more = len(leaving) < len(old)
-        self._configuration.keep()
+        self.configuration.keep()
 
     def let_in(self, batch: Batch, leaving: Iterable[WorkerHandle]) -> None:
         """Open the gate of *batch*, whose workers are all ready, and retire those that are *leaving*."""
@@ -235,7 +238,7 @@ class GunicornBackend:
 
     def reported(self, report: Report) -> None:
         """See `reload.backend.Backend`. Good code may be in service beside a configuration that is refused."""
-        refused = self._configuration.still_refused() if report.news is News.RELOADED else None
+        refused = self.configuration.still_refused() if report.news is News.RELOADED else None
         if refused is not None:
             why, is_news = refused
             self._publisher.refused(why, is_news)

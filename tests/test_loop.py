@@ -16,7 +16,8 @@ from wsgi_reload_hooks.reload.machine import Attempt, Report
 from wsgi_reload_hooks.report.callbacks import Callbacks
 from wsgi_reload_hooks.report.history import History
 from wsgi_reload_hooks.report.publisher import Publisher
-from wsgi_reload_hooks.trial.trial import FinishedTrial, Outcome
+from wsgi_reload_hooks.trial.plan import Outcome
+from wsgi_reload_hooks.trial.trial import FinishedTrial
 from wsgi_reload_hooks.watching.engines import engine
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.scanner import Scanner

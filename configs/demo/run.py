@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Serve the demo application with gunicorn and the reload hooks: python3 configs/demo/run.py
+"""Serve the demo application with gunicorn and the reload: python3 configs/demo/run.py
 
 It needs Python and nothing else. Where gunicorn is missing, the first run makes a virtual environment in the
 checkout (`.venv-demo`, ignored by git) and installs it there; the hooks run from the checkout.

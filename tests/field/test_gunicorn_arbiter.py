@@ -77,7 +77,7 @@ def test_gunicorn_run_from_code_reloads_or_says_that_it_does_not(script: str, tm
     """A save goes in, or one line says that the hooks are not in place."""
     project = Project(tmp_path / "project")
     project.copy("from_code")
-    told = r"(?i)wsgi_reload_hooks|reload hooks|when_ready"
+    told = r"(?i)wsgi_reload_hooks|reload: |when_ready"
     with Gunicorn(project, configuration=None, application=None, program=(script,)) as server:
         # A worker that loads the application after the save has its new version anyway.
         server.wait_for_everyone("v1")

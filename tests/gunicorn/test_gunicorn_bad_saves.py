@@ -25,7 +25,7 @@ NOISE = 3.0
 
 
 @pytest.mark.load
-@each(versions=("gthread",), matrix=("tornado",))
+@each(versions=("gthread",), matrix=("gthread", "tornado"))
 def test_each_breakage_and_its_repair_under_load(worker_class: str, tmp_path: Path) -> None:
     """Every kind of broken code: one report, no boot loop, no failed request; the repair is served soon."""
     project = project_with_dependencies(tmp_path / "project", worker_class)

@@ -39,7 +39,7 @@ def test_gunicorn_sleeping_callbacks(project: Project) -> None:
         with server.load(4) as load:
             nobody_waits_for_a_sleeper(server, 10)
         assert load.failed == []
-        assert server.count(r"reload hooks: on_reloaded: not told, 8 are still running") == 1
+        assert server.count(r"reload: on_reloaded: not told, 8 are still running") == 1
         assert server.count(patterns.RELOADED) == 10
 
 

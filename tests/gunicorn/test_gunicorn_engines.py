@@ -83,6 +83,7 @@ def test_a_listener_that_is_killed(project: Project) -> None:
         server.wait_for_log(patterns.RELOADED)
 
 
+@pytest.mark.soak
 @needs_watchfiles
 def test_many_forks_and_reloads_leave_one_listener(project: Project) -> None:
     """No worker keeps anything of it open: it is the arbiter's alone, through HUPs and saves."""

@@ -39,7 +39,7 @@ def overlap(worker_class: str) -> float:
 
 
 @pytest.mark.load
-@each(versions=("sync", "gthread"), matrix=("tornado",))
+@each(versions=("sync", "gthread"), matrix=("gthread", "tornado"))
 def test_five_saves_under_load(worker_class: str, tmp_path: Path) -> None:
     """Five saves under load: no request fails, none waits for the import, the new code is there soon after it."""
     project = project_for(worker_class, tmp_path / "project", import_seconds=IMPORT_SECONDS)

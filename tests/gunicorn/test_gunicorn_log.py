@@ -76,8 +76,8 @@ def test_text_goes_through(tmp_path: Path) -> None:
     _, journal = made(tmp_path, json=False, errorlog=str(path))
     say(journal)
     text = path.read_text()
-    assert f"[{os.getpid()}] [INFO] reload hooks: reloaded in 1.50 s: 100%\n" in text
-    assert "[ERROR] reload hooks: it raised\nValueError: no\ngood\n" in text
+    assert f"[{os.getpid()}] [INFO] reload: reloaded in 1.50 s: 100%\n" in text
+    assert "[ERROR] reload: it raised\nValueError: no\ngood\n" in text
 
 
 class Keeping(logging.Handler):
@@ -96,7 +96,7 @@ def test_a_formatter_of_the_users_gets_the_fields(tmp_path: Path) -> None:
     log.error_log.addHandler(handler)
     say(journal)
     good, bad, failure = vars(handler)["records"]
-    assert good.getMessage() == "reload hooks: reloaded in 1.50 s: 100%"
+    assert good.getMessage() == "reload: reloaded in 1.50 s: 100%"
     assert (good.event, good.workers, good.levelname) == ("reloaded", 4, "INFO")
     assert bad.traceback == "a\nb" and bad.event == "refused"
     assert failure.exc_info is not None and str(failure.exc_info[1]) == "no\ngood"
@@ -114,4 +114,4 @@ def test_a_logger_class_of_the_users(tmp_path: Path) -> None:
 
     theirs = Theirs()
     ReloadLog(GunicornLog(theirs), str(tmp_path), json=True).info("%d %%", 5)
-    assert theirs.lines == ["reload hooks: 5 %"]
+    assert theirs.lines == ["reload: 5 %"]

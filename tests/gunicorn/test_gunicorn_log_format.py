@@ -15,11 +15,10 @@ NEEDED = {"at", "level", "event", "message"}
 
 def ours(log: str) -> list[dict[str, Any]]:
     """Our lines; a line that has our prefix is none of them."""
-    assert "reload hooks:" not in log
+    assert "] reload: " not in log
     return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
 
 
-@pytest.mark.adapters
 @pytest.mark.parametrize("place", ["stderr", "file"])
 def test_each_line_of_ours_is_an_object(place: str, project: Project, tmp_path: Path) -> None:
     """After a good save, a HUP (gunicorn makes new handlers), a broken save and its undoing; gunicorn's lines are as ever."""

@@ -165,7 +165,7 @@ def test_nothing_is_said_that_is_not_said_without_it(project: Project) -> None:
         wait_for_reloads(server, 4)
         server.wait_for_workers(5)
         server.stop()
-        refusal = server.log[server.log.index("[ERROR] reload hooks: refused") :].split("[INFO]")[0]
+        refusal = server.log[server.log.index("[ERROR] reload: refused") :].split("[INFO]")[0]
         server.log_path.write_text(server.log.replace(refusal, ""))
         assert_no_odd_lines(server)
         if GUNICORN >= (25, 1):

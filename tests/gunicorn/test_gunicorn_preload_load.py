@@ -33,7 +33,8 @@ NOISE = 3.0
 
 
 @pytest.mark.load
-@each(versions=("gthread",), matrix=("gthread", "gevent", "tornado", "asgi", UVICORN))
+@pytest.mark.matrix
+@each(versions=("gthread",))
 def test_preloaded_each_breakage_and_its_repair(worker_class: str, tmp_path: Path) -> None:
     """Every kind of broken code: one report, no worker booted, no failed request; the repair is served soon."""
     project = project_with_dependencies(tmp_path / "project", worker_class)
@@ -172,6 +173,7 @@ def test_preloaded_two_hundred_saves(worker_class: str, tmp_path: Path) -> None:
         assert server.count("Traceback.*\n.*wsgi_reload_hooks") == 0
 
 
+@pytest.mark.soak
 def test_preloaded_calm_saves_do_not_grow_the_arbiter(tmp_path: Path) -> None:
     """Reload after reload: open files are the same, memory grows by less than a page for each."""
     project = Project(tmp_path / "project", import_seconds=0.0)

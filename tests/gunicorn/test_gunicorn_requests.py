@@ -189,7 +189,6 @@ def test_usr2_hands_over_to_a_new_arbiter(project: Project, tmp_path: Path) -> N
         assert server.pid != first
 
 
-@pytest.mark.adapters
 @pytest.mark.versions
 @pytest.mark.parametrize("worker_class", ["sync", "gthread"])
 def test_term_in_the_middle_of_a_roll_leaves_nothing(worker_class: str, project: Project) -> None:

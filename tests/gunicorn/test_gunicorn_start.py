@@ -130,7 +130,6 @@ def test_a_wrong_line_in_pyproject_is_one_line(line: str, words: tuple[str, ...]
     assert "Traceback" not in server.output
 
 
-@pytest.mark.adapters
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="reading pyproject.toml needs tomllib")
 def test_the_environment_beats_pyproject(project: Project) -> None:
     """A setting in the environment wins over the project's table."""
@@ -159,7 +158,7 @@ def test_loaded_before_us_is_told_and_not_broken(project: Project) -> None:
 def test_gunicorns_own_reloader_is_switched_off(project: Project) -> None:
     """`--reload` beside us: theirs is off, said once, and broken code is still refused."""
     with Gunicorn(project, "--reload", workers=2) as server:
-        server.wait_for_log(r"reload hooks: .*--?reload|reload hooks: .*reload = True|reload hooks: .*own reload")
+        server.wait_for_log(r"reload: .*--?reload|reload: .*reload = True|reload: .*own reload")
         with server.load(clients=4) as load:
             project.broken(top="undefined_name")
             server.wait_for_log(patterns.REFUSED)

@@ -23,7 +23,6 @@ def test_gunicorn_status_wait(saves: int, tmp_path: Path) -> None:
         right_answers(server, saves)
 
 
-@pytest.mark.adapters
 def test_gunicorn_status(project: Project) -> None:
     """Server, version, workers, engine, files, the last reload and the last refusal; for people and for programs."""
     with Gunicorn(project, workers=2) as server:
@@ -49,7 +48,6 @@ def test_gunicorn_status(project: Project) -> None:
         assert (told["reloads"], told["refusals"], told["state"]) == (2, 1, "idle")
 
 
-@pytest.mark.adapters
 def test_gunicorn_pause(project: Project) -> None:
     """Saves collect, a deploy script can tell, and one reload puts all in; HUP goes in all the same."""
     with Gunicorn(project, workers=2) as server:

@@ -63,6 +63,7 @@ def test_two_hundred_random_saves(worker_class: str, tmp_path: Path) -> None:
         assert server.count("Traceback.*\n.*wsgi_reload_hooks") == 0
 
 
+@pytest.mark.soak
 def test_many_calm_reloads_do_not_grow_the_arbiter(tmp_path: Path) -> None:
     """Twenty reloads one after the other: open files are the same, memory grows by less than a page a reload."""
     project = Project(tmp_path / "project", import_seconds=0.0)

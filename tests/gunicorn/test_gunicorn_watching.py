@@ -48,7 +48,6 @@ def same_second_and_size(path: Path, text: str) -> None:
     os.replace(sibling, path)
 
 
-@pytest.mark.adapters
 @pytest.mark.parametrize("way", [write_in_place, replace, keep_a_backup, back_date, same_second_and_size])
 def test_every_way_of_saving_is_seen(way: Callable[[Path, str], None], project: Project) -> None:
     """However an editor or a tool writes the file, the new text is served, and named in the log."""
@@ -214,7 +213,7 @@ def test_debug_tells_where_the_settings_came_from(project: Project) -> None:
     """At debug level the log names the source of a setting."""
     with Gunicorn(project, "--log-level", "debug", environment={"WSGI_RELOAD_INTERVAL": "0.3"}) as server:
         server.wait_for_log(patterns.WATCHING)
-        server.wait_for_log(r"\[DEBUG\] reload hooks: .*WSGI_RELOAD_INTERVAL")
+        server.wait_for_log(r"\[DEBUG\] reload: .*WSGI_RELOAD_INTERVAL")
 
 
 @pytest.mark.adapters

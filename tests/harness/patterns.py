@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 # One written line can hold "app.py, views.py and 12 more".
-OURS = r"reload hooks: "
+OURS = r"reload: "
 WATCHING = (
     OURS + r"watching (?P<files>\d+) files? (?:every (?P<interval>[\d.]+) s|by events) \((?P<engine>\w+) engine\)"
 )

@@ -54,7 +54,11 @@ def offspring(pid: int) -> set[int]:
 
 def is_helper(pid: int) -> bool:
     """Whether it is what listens for events, a zygote, or what tells of an event: no worker."""
-    return is_listener(pid) or is_zygote(pid) or b"/callback_main.py\0" in command_line(pid)
+    return (
+        is_listener(pid)
+        or is_zygote(pid)
+        or any(program in command_line(pid) for program in (b"/callback_main.py\0", b"/helper_main.py\0"))
+    )
 
 
 def is_listener(pid: int) -> bool:

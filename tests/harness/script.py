@@ -18,7 +18,7 @@ from .base import Server
 from .project import Project
 from .waiting import LIMIT, the_only, wait_until
 
-OURS = "reload hooks: "
+OURS = "reload: "
 WATCHING = OURS + r"watching (?P<files>\d+) files? "
 RESTARTED = OURS + r"restarted in [\d.]+ s: (?P<what>.*); 1 worker"
 REFUSED = OURS + r"refused, still serving the previous version: (?P<why>.*)"
@@ -96,8 +96,9 @@ class Script(Server):
         return self.pid
 
     def programs(self) -> list[int]:
-        """The processes of the program: all that have the mark but the supervisor and what it tries."""
-        return [pid for pid in self.processes() if pid not in (self.pid, self.supervisor(), *self.stages())]
+        """The processes of the program: all that have the mark but the supervisor, its helpers and what it tries."""
+        others = (self.pid, self.supervisor(), *self.stages())
+        return [pid for pid in self.processes() if pid not in others and not processes.is_helper(pid)]
 
     def program(self) -> int:
         """The one process of a program that has one. For a moment, what becomes another one looks like us."""

@@ -105,9 +105,7 @@ def everybody_is_told(server: Server, manager: Systemd) -> None:
     server.wait_for_version(project.version)
     manager.wait_for(r"^RELOADING=1\nMONOTONIC_USEC=\d+$")
     manager.wait_for(r"^READY=1\nSTATUS=reloaded \d\d:\d\d:\d\d in [\d.]+ s: app\.py; 2 workers$")
-    server.wait_for_log(
-        r"reload hooks: on_reloaded: hooks:reloaded raised ValueError: on purpose \(hooks\.py, line 11\)"
-    )
+    server.wait_for_log(r"reload: on_reloaded: hooks:reloaded raised ValueError: on purpose \(hooks\.py, line 11\)")
     (event,) = wait_until(lambda: events(project), "the change was told")
     assert (event["kind"], event["paths"], event["server"]) == ("change", [str(project.root / "app.py")], server.name)
     found = counters(project)
@@ -115,7 +113,7 @@ def everybody_is_told(server: Server, manager: Systemd) -> None:
     project.save("app.py", "undefined_name\n")
     server.wait_for_log(patterns.REFUSED)
     manager.wait_for(r"^READY=1\nSTATUS=refused \d\d:\d\d:\d\d: app\.py, line 1: NameError")
-    server.wait_for_log(r"reload hooks: on_refused: hooks:refused ended with exit code 3")
+    server.wait_for_log(r"reload: on_refused: hooks:refused ended with exit code 3")
     wait_until(lambda: counters(project)["refused"] == 1, "the counters tell of the refusal")
     project.release()
     server.wait_for_version(project.version)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import pathspec
 import pytest
 from edits import LONG_AGO, PACKAGE_ROOT, date
 from harness import PACKAGE, Hup, LittleServer, Project, holds, patterns, processes, wait_until
@@ -181,6 +182,16 @@ def test_the_project_is_that_of_what_is_watched(tree: Path, monkeypatch: pytest.
     assert rules(str(tree / "beside" / "f.py"))[1].root == str(tree)
     monkeypatch.chdir(tree / "project" / "src")
     assert rules("deep", str(tree / "beside"))[1].root == str(tree / "project")
+
+
+def test_without_pathspec_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Which files count is told by patterns, the default as well."""
+    monkeypatch.setitem(sys.modules, "pathspec", None)
+    assert main.main(["hup", "server.pid"]) == 2
+    why = "hup finds its files by patterns: pathspec is not installed; pip install pathspec"
+    assert capfd.readouterr().err == f"wsgi-reload: {why}\n"
 
 
 def test_listed_files_count_too(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,8 +367,9 @@ def public() -> Iterator[Path]:
 
 
 def our_package(public: Path) -> dict[str, str]:
-    """An environment in which every user finds our package: not in ours where that lives in root's home."""
-    shutil.copytree(PACKAGE, public / "lib" / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    """An environment in which every user finds our package and what it needs: not in ours where that lives in root's home."""
+    for folder in (PACKAGE, Path(pathspec.__file__).parent):
+        shutil.copytree(folder, public / "lib" / folder.name, ignore=shutil.ignore_patterns("__pycache__"))
     return {"PYTHONPATH": str(public / "lib")}
 
 

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wsgi_reload_hooks.hup import pidfile
-from wsgi_reload_hooks.hup.pidfile import NoServer, PidFile, from_proc, from_ps, process
+from wsgi_reload_hooks.hup.pidfile import NoServer, PidFile
+from wsgi_reload_hooks.hup.processes import from_proc, from_ps, process
 
 pytestmark = pytest.mark.unit
 

@@ -8,7 +8,7 @@ import pytest
 from edits import save
 
 from wsgi_reload_hooks.script.candidates import Candidates
-from wsgi_reload_hooks.trial.trial import Plan, Target
+from wsgi_reload_hooks.trial.plan import Plan, Target
 
 pytestmark = pytest.mark.unit
 

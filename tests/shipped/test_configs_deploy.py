@@ -228,7 +228,6 @@ def test_the_uwsgi_file_for_development(shop: Project) -> None:
         assert server.count(patterns.UWSGI_EXEC) == 0
 
 
-@pytest.mark.adapters
 @needs_uwsgi
 @pytest.mark.versions
 def test_the_uwsgi_file_for_production(shop: Project) -> None:
@@ -245,7 +244,7 @@ def test_the_uwsgi_file_for_production(shop: Project) -> None:
 def quiet(server: Example) -> None:
     """It watches, and has found nothing wrong with the set-up (pyuwsgi's own trouble apart)."""
     server.wait_for_log(patterns.WATCHING)
-    assert server.count(r"\[(WARNING|ERROR)\] reload hooks: (?!pyuwsgi)") == 0
+    assert server.count(r"\[(WARNING|ERROR)\] reload: (?!pyuwsgi)") == 0
 
 
 @needs_uwsgi
@@ -474,7 +473,7 @@ def examples() -> list[str]:
 @pytest.mark.adapters
 @pytest.mark.parametrize("name", examples())
 def test_each_file_says_what_it_is_for(name: str) -> None:
-    """Its first line is a comment: what for, and how it is run; and it is in the README's table."""
+    """Its first line is a comment: what for, and how it is run; and it is in the table of docs/production.md."""
     first = (CONFIGS / name).read_text().splitlines()[0]
     assert re.fullmatch(rf"[#;] .+: .*{re.escape(Path(name).name)}.*", first)
-    assert f"`{name}`" in (CHECKOUT / "README.md").read_text()
+    assert f"`{name}`" in (CHECKOUT / "docs" / "production.md").read_text()

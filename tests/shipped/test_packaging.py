@@ -98,7 +98,6 @@ def metadata(wheel: Path) -> Message:
         return email.message_from_bytes(archive.read(name))
 
 
-@pytest.mark.adapters
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     """Every module and py.typed; no test, no example, no cache."""
     package = CHECKOUT / "wsgi_reload_hooks"
@@ -120,7 +119,6 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert wheel.name.endswith("-py3-none-any.whl")
 
 
-@pytest.mark.adapters
 def test_the_wheel_needs_nothing(metadata: Message) -> None:
     """Name, licence and Python as promised, and no dependency at run time."""
     assert metadata["Name"] == "wsgi-reload-hooks"
@@ -131,7 +129,6 @@ def test_the_wheel_needs_nothing(metadata: Message) -> None:
     assert "# " in str(metadata.get_payload())
 
 
-@pytest.mark.adapters
 @pytest.mark.parametrize("site", [(), ("-S",)], ids=["servers installed", "no server installed"])
 @pytest.mark.parametrize("module", ["wsgi_reload_hooks", "wsgi_reload_hooks.gunicorn_conf"])
 def test_an_import_starts_nothing(wheel: Path, module: str, site: tuple[str, ...], tmp_path: Path) -> None:
@@ -153,7 +150,6 @@ def test_the_suite_runs_against_the_wheel() -> None:
     assert Path(wsgi_reload_hooks.__file__).parents[1].name == "site-packages"
 
 
-@pytest.mark.adapters
 def test_from_the_wheel_a_save_is_served_and_a_broken_one_refused(python: Path, project: Project) -> None:
     """pip install, `-c python:wsgi_reload_hooks.gunicorn_conf`, and nothing more."""
     with Installed(python, project) as server:

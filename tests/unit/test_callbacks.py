@@ -49,7 +49,7 @@ class Log:
         self.lines: list[str] = []
 
     def warning(self, text: str, *arguments: object) -> None:
-        self.lines.append((text % arguments).removeprefix("reload hooks: "))
+        self.lines.append((text % arguments).removeprefix("reload: "))
 
 
 class Told(Callbacks):
@@ -312,7 +312,7 @@ def test_the_server_has_gone(forked: bool, tmp_path: Path) -> None:
         )
     try:
         wait_until(lambda: (tmp_path / "log").read_text().endswith("\n"), "the line")
-        line = "[WARNING] reload hooks: on_change: sh ended with exit code 5\n"
+        line = "[WARNING] reload: on_change: sh ended with exit code 5\n"
         assert (tmp_path / "log").read_text() == line
     finally:
         if forked:

@@ -14,7 +14,8 @@ from harness import wait_until
 from wsgi_reload_hooks.process.helper import Helper
 from wsgi_reload_hooks.process.safe_read import NoRegularFile, TooLarge, safe_read
 from wsgi_reload_hooks.trial.compile_first import CompileFirst
-from wsgi_reload_hooks.trial.trial import FinishedTrial, Outcome
+from wsgi_reload_hooks.trial.plan import Outcome
+from wsgi_reload_hooks.trial.trial import FinishedTrial
 
 pytestmark = pytest.mark.unit
 

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from wsgi_reload_hooks import Settings, SettingsError, watch
 from wsgi_reload_hooks.watching.debounce import Debouncer, ScanRequests, settled
-from wsgi_reload_hooks.watching.engines import Engine, StatEngine
+from wsgi_reload_hooks.watching.engines import Engine
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.scanner import Scanner
+from wsgi_reload_hooks.watching.stat_engine import StatEngine
 
 pytestmark = pytest.mark.unit
 

@@ -27,8 +27,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from wsgi_reload_hooks import Settings, watch
-from wsgi_reload_hooks.watching.engines import Engine, EventEngine, StatEngine
+from wsgi_reload_hooks.watching.engines import Engine
 from wsgi_reload_hooks.watching.engines import engine as real_engine
+from wsgi_reload_hooks.watching.event_engine import EventEngine
+from wsgi_reload_hooks.watching.stat_engine import StatEngine
 
 pytestmark = pytest.mark.unit
 

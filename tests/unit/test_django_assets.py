@@ -70,7 +70,7 @@ class Watching:
         """The kinds that were raised, and the lines of the log."""
         before, self._before = self._before, self.generation.now()
         lines, self.log.lines = self.log.lines, []
-        return differing(before, self._before), [line.replace("reload hooks: ", "") for line in lines]
+        return differing(before, self._before), [line.replace("reload: ", "") for line in lines]
 
 
 @pytest.fixture

@@ -239,6 +239,7 @@ def test_many_threads_at_once(tmp_path: Path) -> None:
     assert run(tmp_path, code) == ["ok", "0"]
 
 
+@pytest.mark.matrix
 @needs_django
 def test_requests_that_go_on_meanwhile(tmp_path: Path) -> None:
     """Translations that are reset all the time under requests of other threads never raise anything there."""

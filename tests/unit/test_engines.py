@@ -23,12 +23,14 @@ from wsgi_reload_hooks.process.counters import TEMPLATES, TRANSLATIONS
 from wsgi_reload_hooks.process.native import Native
 from wsgi_reload_hooks.watching.checkout import Checkout
 from wsgi_reload_hooks.watching.debounce import Debouncer, settled
-from wsgi_reload_hooks.watching.engines import Engine, EventEngine, StatEngine, engine
+from wsgi_reload_hooks.watching.engines import Engine, engine
+from wsgi_reload_hooks.watching.event_engine import EventEngine
 from wsgi_reload_hooks.watching.listener import Listener, extension
 from wsgi_reload_hooks.watching.mounts import Mount
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.scanner import Scanner
 from wsgi_reload_hooks.watching.signature import known_signature
+from wsgi_reload_hooks.watching.stat_engine import StatEngine
 from wsgi_reload_hooks.watching.watch_plan import watch_plan
 
 pytestmark = pytest.mark.unit
@@ -299,6 +301,19 @@ def test_globs_are_live(name: str, root: Path) -> None:
         watch.expect("b.html")
 
 
+def test_line_of_gitignore_that_is_not_used_is_told_once(root: Path) -> None:
+    """A line that would hang the search is told with its place, once as long as it stands there; saves are seen."""
+    save(root / ".gitignore", "*a*a*a*a*a*a*a*b\n")
+    save(root / ("a" * 200 + ".html"), "1")
+    with Watch(root, [], engine="stat", extra_files=("*.html",)) as watch:
+        save(root / "b.html", "1")
+        watch.expect("b.html")
+        save(root / "c.html", "1")
+        watch.expect("c.html")
+    (line,) = watch.lines
+    assert line.startswith("line 1 of .gitignore is not used: too many asterisks")
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_folders_of_assets_are_live(name: str, root: Path) -> None:
     """Folders of assets, there or not: births at any depth, edits and deaths are told."""
@@ -424,7 +439,7 @@ def test_a_file_system_of_others_is_not_even_tried(root: Path, monkeypatch: pyte
     """On NFS events of this machine would arrive, and prove nothing."""
     path = save(root / "app.py", "1")
     monkeypatch.setattr(
-        "wsgi_reload_hooks.watching.engines.mounts", lambda: [Mount("/", "ext4"), Mount(str(root), "nfs4")]
+        "wsgi_reload_hooks.watching.event_engine.mounts", lambda: [Mount("/", "ext4"), Mount(str(root), "nfs4")]
     )
     with Watch(root, [path], engine="watchfiles") as watch:
         wait_until(lambda: watch.lines, "it is told")
@@ -442,7 +457,7 @@ def test_a_deaf_file_in_a_folder_that_is_not_there_yet(
     monkeypatch.chdir(root)
     save(root / "app.py", "1")
     paths = [Path("app.py") if relative else root / "app.py", root / "conf" / "later.ini"]
-    monkeypatch.setattr("wsgi_reload_hooks.watching.engines.mounts", lambda: [Mount(str(root), "nfs4")])
+    monkeypatch.setattr("wsgi_reload_hooks.watching.event_engine.mounts", lambda: [Mount(str(root), "nfs4")])
     with Watch(root, paths, engine="watchfiles") as watch:
         wait_until(lambda: watch.lines, "it is told")
         save(root / "app.py", "12")
@@ -580,6 +595,7 @@ print("500 forks")
 """
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", ENGINES)
 def test_five_hundred_forks_beside_events(name: str, root: Path) -> None:
     """No child hangs, and the engine hears on: nothing of it is at work in the process that forks but one thread."""

@@ -337,12 +337,12 @@ def test_ends_quietly_when_interrupted(root: Path, program: Program) -> None:
 WAKES = """
 import json, os, select, signal, sys
 sys.path.insert(0, os.path.dirname(sys.argv[1]))
-import ear
+import listener_main
 woken, wake = os.pipe()
 os.set_blocking(wake, False)
 signal.set_wakeup_fd(wake)
 signal.signal(signal.SIGIO, lambda number, frame: None)
-mine = ear.Ear(ear._load(sys.argv[2]))
+mine = listener_main.FolderListener(listener_main._load(sys.argv[2]))
 found = [mine.wakes]
 mine.listen({sys.argv[3]: None})
 found += [mine.wakes, bool(select.select([woken], [], [], 0)[0])]

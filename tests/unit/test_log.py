@@ -81,11 +81,11 @@ def test_text_is_as_ever(log: Any, tmp_path: Path, capfd: pytest.CaptureFixture[
     """Without JSON there are lines of text, with the traceback below a refusal and a failure."""
     say_all(journal(log, tmp_path, json=False), tmp_path)
     text = capfd.readouterr().err
-    assert "[INFO] reload hooks: reloaded in 1.50 s: 100%\n" in text
-    assert "[INFO] reload hooks: 100% sure\n" in text
-    assert "[ERROR] reload hooks: it raised\nValueError: no\ngood\n" in text
+    assert "[INFO] reload: reloaded in 1.50 s: 100%\n" in text
+    assert "[INFO] reload: 100% sure\n" in text
+    assert "[ERROR] reload: it raised\nValueError: no\ngood\n" in text
     place = "app.py, line 3: NameError: name 'x'\n  File \"app.py\"\n    x = 100%\n"
-    assert f"[ERROR] reload hooks: refused, still serving the previous version: {place}" in text
+    assert f"[ERROR] reload: refused, still serving the previous version: {place}" in text
 
 
 def test_a_log_that_knows_no_json_gets_text(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -93,8 +93,8 @@ def test_a_log_that_knows_no_json_gets_text(tmp_path: Path, caplog: pytest.LogCa
     with caplog.at_level(logging.DEBUG):
         say_all(journal(logging.getLogger("theirs"), tmp_path), tmp_path)
         journal(logging.getLogger("theirs"), tmp_path).debug("setting %s", "x")
-    assert caplog.messages[0] == "reload hooks: reloaded in 1.50 s: 100%"
-    assert caplog.messages[-1] == "reload hooks: setting x"
+    assert caplog.messages[0] == "reload: reloaded in 1.50 s: 100%"
+    assert caplog.messages[-1] == "reload: setting x"
     assert "NameError: name 'x'\n  File \"app.py\"\n    x = 100%" in caplog.text and "ValueError: no" in caplog.text
 
 

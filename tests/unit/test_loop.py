@@ -19,7 +19,7 @@ from wsgi_reload_hooks.reload.reporter import START
 from wsgi_reload_hooks.report.callbacks import Callbacks
 from wsgi_reload_hooks.report.history import History
 from wsgi_reload_hooks.report.publisher import Publisher
-from wsgi_reload_hooks.trial.trial import Outcome
+from wsgi_reload_hooks.trial.plan import Outcome
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.scanner import Scanner
 from wsgi_reload_hooks.watching.signature import known_signature
@@ -137,7 +137,7 @@ class World:
     def said(self) -> list[str]:
         """The log lines but for debug ones, without the prefix."""
         said, self.lines.lines = self.lines.lines, []
-        return [line.partition("reload hooks: ")[2] for line in said if " -> " not in line]
+        return [line.partition("reload: ")[2] for line in said if " -> " not in line]
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_written_is_told_once(tmp_path: Path) -> None:
     writer, told = metrics(path)
     for _ in range(2):
         writer.write(RECORD)
-    assert told == [f"reload hooks: metrics_file {path} cannot be written: No such file or directory"]
+    assert told == [f"reload: metrics_file {path} cannot be written: No such file or directory"]
     path.parent.mkdir()
     writer.write(RECORD)
     path.unlink()

@@ -215,7 +215,7 @@ def test_nothing_of_it_stops_a_reload(tmp_path: Path) -> None:
     wait_until(over, "the callback has ended")
     path = tmp_path / "gone" / "x.prom"
     assert log.lines == [
-        f"reload hooks: metrics_file {path} cannot be written: No such file or directory",
-        "reload hooks: the record cannot be kept: [Errno 28] No space left on device",
-        "reload hooks: on_reloaded: no such command: no-such-command",
+        f"reload: metrics_file {path} cannot be written: No such file or directory",
+        "reload: the record cannot be kept: [Errno 28] No space left on device",
+        "reload: on_reloaded: no such command: no-such-command",
     ]

@@ -13,9 +13,10 @@ from edits import save
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tools.settings_page import table
 
 from wsgi_reload_hooks import Settings, SettingsError
-from wsgi_reload_hooks.core.settings import FIELDS, project_root, table
+from wsgi_reload_hooks.core.settings import FIELDS, project_root
 
 pytestmark = pytest.mark.unit
 

@@ -11,9 +11,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from wsgi_reload_hooks.core.settings import Settings
-from wsgi_reload_hooks.watching.engines import StatEngine
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.scanner import Scanner
+from wsgi_reload_hooks.watching.stat_engine import StatEngine
 
 pytestmark = pytest.mark.unit
 

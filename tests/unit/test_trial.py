@@ -20,7 +20,8 @@ from harness.waiting import wait_until
 
 from wsgi_reload_hooks.core.refusal import Refusal
 from wsgi_reload_hooks.core.settings import Settings
-from wsgi_reload_hooks.trial.trial import FLAG, Outcome, Plan, Target, Trial, run_trial
+from wsgi_reload_hooks.trial.plan import Outcome, Plan, Target
+from wsgi_reload_hooks.trial.trial import FLAG, Trial, run_trial
 from wsgi_reload_hooks.watching.rules import Files
 from wsgi_reload_hooks.watching.signature import signature
 
@@ -465,7 +466,7 @@ def test_no_orphans(tmp_path: Path, code: str) -> None:
         [
             sys.executable,
             "-c",
-            f"import os, sys\nfrom wsgi_reload_hooks import Settings\n{ALONE}\nrehearse(plan, files, 60)",
+            f"import os, sys\nfrom wsgi_reload_hooks import Settings\n{ALONE}\nrun_trial(plan, files, 60)",
         ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)},

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wsgi_reload_hooks.uwsgi.exit_request import ring
-from wsgi_reload_hooks.uwsgi.graceful_exit import GracefulExit
+from wsgi_reload_hooks.uwsgi.graceful_exit import GracefulExit, request_exit
 from wsgi_reload_hooks.uwsgi.server import Server
 
 pytestmark = pytest.mark.unit
@@ -59,7 +58,7 @@ def test_who_is_not_asked_stays(server: Simulated, place: str) -> None:
 def test_a_request_is_left_alone(server: Simulated, place: str) -> None:
     """No signal while it lasts: it would cut short what is sent. The bell is gone at once, for the leader to see."""
     leaving = GracefulExit(server, place)
-    assert ring(place, os.getpid())
+    assert request_exit(place, os.getpid())
     assert all(leaving.step() for _ in range(1000))
     assert server.story == ["no next request"]
     assert not os.path.exists(place)
@@ -70,7 +69,7 @@ def test_who_waits_for_a_request_is_woken_until_it_is_gone(server: Simulated, pl
     """A wake-up that comes before it sleeps would be lost. It is told once that there is to be no next request."""
     server.at_work = False
     leaving = GracefulExit(server, place)
-    assert ring(place, os.getpid())
+    assert request_exit(place, os.getpid())
     assert all(leaving.step() for _ in range(100))
     assert server.story == ["no next request"] + ["SIGWINCH"] * 100
 
@@ -79,7 +78,7 @@ def test_who_waits_for_a_lock_gets_one_hangup(server: Simulated, place: str) -> 
     """Only with thunder-lock, and after so many turns in a row without a request."""
     server.set["thunder-lock"] = ""
     leaving = GracefulExit(server, place)
-    assert ring(place, os.getpid())
+    assert request_exit(place, os.getpid())
     for at_work in [False] * 14 + [True] * 50 + [False] * 50:
         server.at_work = at_work
         leaving.step()
@@ -91,7 +90,7 @@ def test_a_cleaned_folder(server: Simulated, place: str) -> None:
     leaving = GracefulExit(server, place)
     os.unlink(place)
     assert not leaving.step()
-    assert ring(place, os.getpid())
+    assert request_exit(place, os.getpid())
     # What was said is not lost with it.
     os.unlink(place)
     assert leaving.step()
@@ -99,7 +98,7 @@ def test_a_cleaned_folder(server: Simulated, place: str) -> None:
     assert not later.step()
     os.mkdir(place)
     assert not later.step()
-    assert ring(os.path.join(place, "bell-2"), os.getpid())
+    assert request_exit(os.path.join(place, "bell-2"), os.getpid())
     assert later.step()
 
 
@@ -108,5 +107,5 @@ def test_where_there_is_no_way_out_there_is_no_bell(server: Simulated, place: st
     server.can_go = False
     leaving = GracefulExit(server, place)
     assert not leaving.step()
-    assert not ring(place, os.getpid())
+    assert not request_exit(place, os.getpid())
     assert leaving.readers == []

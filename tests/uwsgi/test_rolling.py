@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from wsgi_reload_hooks.uwsgi import rolling
-from wsgi_reload_hooks.uwsgi.exit_request import Bell
-from wsgi_reload_hooks.uwsgi.rolling import RollingRestart
+from wsgi_reload_hooks.uwsgi.graceful_exit import ExitRequests
+from wsgi_reload_hooks.uwsgi.legacy_gate import is_behind
+from wsgi_reload_hooks.uwsgi.notes import exit_request_name
+from wsgi_reload_hooks.uwsgi.rolling import Progress, RollingRestart
 from wsgi_reload_hooks.uwsgi.server import Server, Slot
 from wsgi_reload_hooks.uwsgi.shared_state import Note, SharedState
-from wsgi_reload_hooks.uwsgi.worker import bell_name
 
 pytestmark = pytest.mark.unit
 
@@ -81,9 +82,6 @@ class Simulated(Server):
     def wake(self, signal: int) -> None:
         assert signal == SIGNAL
         self.woken += 1
-
-    def reload(self) -> None:
-        self.reloads += 1
 
     def find(self, pid: int) -> Worker:
         return next(each for each in self.crew if each.pid == pid)
@@ -162,12 +160,19 @@ def verdict_of(server: Simulated) -> Note:
     return {"began": server.now, "asked": server.now, "files": {PATH: [None, NEW]}, "changed": [PATH], "done": False}
 
 
+def take_step(server: Simulated, exchange: RollingRestart, verdict: Note, notes: dict[int, Note], now: float) -> bool:
+    """One step; whether it is over. What it asks of uWSGI itself is counted."""
+    progress = exchange.step(verdict, notes, now)
+    server.reloads += progress is Progress.RELOAD_ALL
+    return progress is Progress.DONE
+
+
 def run(server: Simulated, verdict: Note, exchange: RollingRestart, seconds: float = 60.0) -> bool:
     """Step until it is over; whether it ever was. A leader that ended itself is followed by another one."""
     end = server.now + seconds
     lost: int | None = server.mine
     while server.now < end:
-        if exchange.step(verdict, server.notes(), server.now):
+        if take_step(server, exchange, verdict, server.notes(), server.now):
             return True
         server.pass_time()
         if lost and not any(each.pid == lost for each in server.crew):
@@ -207,7 +212,7 @@ def test_one_worker_shows_the_way(simulation: list[Simulated]) -> None:
     """The first one is alone until it is ready with the new code; most are never away at once."""
     server = Simulated(8, myself=0)
     exchange, verdict = start(simulation, server)
-    while not exchange.step(verdict, server.notes(), server.now):
+    while not take_step(server, exchange, verdict, server.notes(), server.now):
         away = [each for each in server.crew if each.ends_at is not None or not each.ready]
         arrived = [each for each in server.crew if each.digest == NEW and each.ready]
         assert len(away) <= (1 if not arrived else 4)
@@ -221,7 +226,7 @@ def test_idle_ones_go_first(simulation: list[Simulated]) -> None:
     server.crew[0].busy = server.crew[1].busy = True
     busy = {server.crew[0].pid, server.crew[1].pid}
     exchange, verdict = start(simulation, server)
-    exchange.step(verdict, server.notes(), server.now)
+    take_step(server, exchange, verdict, server.notes(), server.now)
     assert not busy & set(server.hupped()) and len(server.hupped()) == 1
 
 
@@ -239,7 +244,7 @@ def test_nobody_is_signalled_while_anybody_loads(state: str, simulation: list[Si
         elif state == "held":
             third.ready = True
             notes[third.pid]["held"] = True
-        assert not exchange.step(verdict, notes, server.now)
+        assert not take_step(server, exchange, verdict, notes, server.now)
     assert server.killed == []
 
 
@@ -256,13 +261,13 @@ def test_who_has_the_new_code_is_left_alone(simulation: list[Simulated]) -> None
 def test_who_has_imported_a_changed_file_for_a_request_is_behind(simulation: list[Simulated]) -> None:
     """What a rehearsal does not load, it cannot compare: whoever is older than the verdict is replaced."""
     server = Simulated(1, myself=0)
-    exchange, verdict = start(simulation, server)
+    _, verdict = start(simulation, server)
     lazy = "/project/lazy_part.py"
     verdict["changed"] = [lazy]
     (note,) = server.notes().values()
     note["files"] = {PATH: [None, NEW], lazy: [None, OLD]}
-    assert exchange.is_behind(note, verdict)
-    assert not exchange.is_behind({**note, "began": verdict["began"]}, verdict)
+    assert is_behind(note, verdict)
+    assert not is_behind({**note, "began": verdict["began"]}, verdict)
 
 
 def test_the_end_of_a_worker_wakes_the_master(simulation: list[Simulated]) -> None:
@@ -270,7 +275,7 @@ def test_the_end_of_a_worker_wakes_the_master(simulation: list[Simulated]) -> No
     server = Simulated(2, myself=0)
     exchange, verdict = start(simulation, server)
     server.crew[0].ended = True
-    assert not exchange.step(verdict, server.notes(), server.now)
+    assert not take_step(server, exchange, verdict, server.notes(), server.now)
     assert server.woken == 1 and server.killed == []
 
 
@@ -294,7 +299,7 @@ def test_who_has_a_bell_is_asked_and_gets_a_signal_when_that_was_in_vain(simulat
     exchange, verdict = start(simulation, server)
     first = server.crew[0]
     # Somebody has it, and nobody comes.
-    bell = Bell(server.ledger.place(bell_name(first.number)))
+    bell = ExitRequests(server.ledger.place(exit_request_name(first.number)))
     try:
         began, deaf = server.now, first.pid
         assert run(server, verdict, exchange)
@@ -339,11 +344,11 @@ def test_all_is_executed_anew_where_a_roll_would_not_do(why: str, simulation: li
             note["inherited"] = [PATH]
     began = server.now
     while server.now < began + 4.9:
-        assert not exchange.step(verdict, notes, server.now)
+        assert not take_step(server, exchange, verdict, notes, server.now)
         server.now += STEP
     assert (server.reloads, server.killed) == (1, [])
     server.now += 0.2
-    exchange.step(verdict, notes, server.now)
+    take_step(server, exchange, verdict, notes, server.now)
     assert server.reloads == 2
 
 
@@ -355,7 +360,7 @@ def test_a_long_request_is_waited_for_but_not_for_ever(long: bool, simulation: l
     server.crew[0].busy = True
     began = server.now
     while not server.reloads and server.now < began + 60.0:
-        exchange.step(verdict, server.notes(), server.now)
+        take_step(server, exchange, verdict, server.notes(), server.now)
         server.now += STEP
         server.crew[0].requests += not long
     assert server.reloads == 1
@@ -372,7 +377,7 @@ def test_a_long_request_that_ends_is_followed_by_the_reload(simulation: list[Sim
     server.crew[0].busy = True
     began = server.now
     while not server.reloads and server.now < began + 60.0:
-        exchange.step(verdict, server.notes(), server.now)
+        take_step(server, exchange, verdict, server.notes(), server.now)
         server.now += STEP
         server.crew[0].busy = server.now < began + 3.0
     assert 2.9 < server.now - began < 4.0

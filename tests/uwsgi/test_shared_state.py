@@ -64,7 +64,7 @@ def test_only_this_user_can_look_into_it(runtime: Path) -> None:
     try:
         ledger = SharedState(MINE)
         ledger.write("note", {})
-        assert ledger.lead()
+        assert ledger.acquire_lock()
     finally:
         os.umask(before)
     folder = folder_of(runtime)
@@ -129,7 +129,7 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(runtime: Path, tmp_path
     ledger = SharedState(MINE)
     (folder_of(runtime) / "leader.lock").symlink_to(tmp_path / "target")
     with pytest.raises(OSError, match=r"leader\.lock"):
-        ledger.lead()
+        ledger.acquire_lock()
     assert not (tmp_path / "target").exists()
 
 
@@ -153,7 +153,7 @@ def test_clear_takes_the_folders_along(runtime: Path) -> None:
     """The last server leaves nothing, a second call is harmless."""
     ledger = SharedState(MINE)
     ledger.write("note", {})
-    assert ledger.lead()
+    assert ledger.acquire_lock()
     ledger.clear()
     ledger.clear()
     assert list(runtime.iterdir()) == []
@@ -172,7 +172,7 @@ import os, sys
 from wsgi_reload_hooks.uwsgi.shared_state import SharedState
 from wsgi_reload_hooks.control.runtime_dir import homes
 ledger = SharedState({pid})
-print(ledger.lead(), flush=True)
+print(ledger.acquire_lock(), flush=True)
 sys.stdin.read()
 """
 
@@ -180,7 +180,7 @@ sys.stdin.read()
 def test_one_process_leads_until_it_ends(runtime: Path) -> None:
     """The lock is between processes, is given away by resigning and by death, and a fork does not take it along."""
     ledger = SharedState(MINE)
-    assert ledger.lead() and ledger.lead()
+    assert ledger.acquire_lock() and ledger.acquire_lock()
 
     def other() -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -198,15 +198,15 @@ def test_one_process_leads_until_it_ends(runtime: Path) -> None:
     with other() as first:
         assert answer(first) == "False"
         first.communicate()
-    ledger.resign()
-    ledger.resign()
+    ledger.release_lock()
+    ledger.release_lock()
     with other() as second:
         assert answer(second) == "True"
-        assert not ledger.lead()
+        assert not ledger.acquire_lock()
         second.kill()
         second.communicate()
-    assert ledger.lead()
-    ledger.resign()
+    assert ledger.acquire_lock()
+    ledger.release_lock()
 
 
 def test_cleaned_temporary_folders(runtime: Path) -> None:
@@ -228,15 +228,15 @@ def test_cleaned_temporary_folders(runtime: Path) -> None:
 def test_a_lock_that_was_removed(runtime: Path) -> None:
     """Who locks the next one leads, and the one before leads no more."""
     ledger = SharedState(MINE)
-    assert ledger.lead()
+    assert ledger.acquire_lock()
     (folder_of(runtime) / "leader.lock").unlink()
     program = (
         "import sys; from wsgi_reload_hooks.uwsgi.shared_state import SharedState; "
-        f"print(SharedState({MINE}).lead(), flush=True); sys.stdin.read()"
+        f"print(SharedState({MINE}).acquire_lock(), flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, cwd=PACKAGE_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "True\n"
-        assert not ledger.lead()
+        assert not ledger.acquire_lock()
         other.communicate()
-    assert ledger.lead()
+    assert ledger.acquire_lock()

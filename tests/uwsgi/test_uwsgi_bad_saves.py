@@ -124,7 +124,7 @@ def test_other_broken_saves_are_told_but_the_same_one_is_not(project: Project) -
         holds(lambda: server.count(patterns.REFUSED) == 2, "two refusals, two reports", seconds=0.5)
         assert server.version() == project.version
         project.save("app.py", text)
-        server.wait_log(patterns.OURS + r"app\.py: as it is in service again")
+        server.wait_log(patterns.OURS + r"app\.py: change reverted, nothing to reload")
         assert server.workers() == good
         project.release()
         server.wait_for_version(project.version)

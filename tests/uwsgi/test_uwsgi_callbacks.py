@@ -9,7 +9,6 @@ from harness.telling import HOOKS, TOLD, everybody_is_told, nobody_waits_for_a_s
 pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 
 
-@pytest.mark.adapters
 def test_uwsgi_tells_everybody(project: Project) -> None:
     """A function that prints a megabyte and raises, one that calls sys.exit, counters, systemd: right, and no harm."""
     project.save("hooks.py", HOOKS)

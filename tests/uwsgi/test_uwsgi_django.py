@@ -41,7 +41,6 @@ def test_broken_translations(lazy: bool, tmp_path: Path) -> None:
         check_broken_translations(server, site)
 
 
-@pytest.mark.adapters
 @LAZY
 def test_beside_code(lazy: bool, tmp_path: Path) -> None:
     """Broken code does not hold a template back, and after a reload, by whoever leads then, both go on."""

@@ -112,7 +112,6 @@ def test_lazy_workers_roll_without_a_gap(router: bool, tmp_path: Path) -> None:
         server.wait_for_workers(4)
 
 
-@pytest.mark.adapters
 @pytest.mark.versions
 @pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="needs a compiler")
 def test_a_worker_ends_between_accepting_a_request_and_reading_it(tmp_path: Path) -> None:
@@ -214,7 +213,6 @@ def test_two_edits_of_the_same_size_within_a_second(lazy: bool, tmp_path: Path) 
         assert server.version("/helper") == second
 
 
-@pytest.mark.adapters
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "not lazy"])
 def test_the_first_edit_while_the_workers_are_importing(lazy: bool, tmp_path: Path) -> None:
     """Saved while the first import goes on: noticed, served, and nobody waits for `worker-reload-mercy`."""

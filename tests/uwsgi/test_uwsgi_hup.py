@@ -13,7 +13,6 @@ from harness.waiting import quietly
 pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 
 
-@pytest.mark.adapters
 def test_good_and_bad_saves(project: Project) -> None:
     """A good save is served; one that does not load is withheld, and the server lives; its repair is served."""
     with (
@@ -34,6 +33,7 @@ def test_good_and_bad_saves(project: Project) -> None:
         assert watcher.count(patterns.REFUSED) == 1
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("router", [False, True], ids=["no router", "router"])
 def test_many_saves(router: bool, project: Project) -> None:
     """uWSGI executes itself anew for each: a HUP while it does would be its end, so it has to wait; not for a router."""

@@ -23,7 +23,6 @@ def change_code_gracefull_reload(sig):
 """
 
 
-@pytest.mark.adapters
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "not lazy"])
 def test_the_timer_recipe(lazy: bool, tmp_path: Path) -> None:
     """Imported by the application, without these hooks: saves are served, one after the other."""

@@ -55,7 +55,7 @@ def test_saves_under_load(set_up: str, tmp_path: Path) -> None:
         assert server.execs() == 0
         assert server.count("Traceback") == 0
         if target is MOUNTS:
-            assert server.count("2 applications are loaded, 1 known: the others are not rehearsed") == 1
+            assert server.count("2 applications are loaded, 1 known: the others are not tried") == 1
             # The second one may live in an interpreter of its own.
             assert server.version("/other") == "o0"
             project.save("other.py", OTHER.format("o1"))

@@ -13,9 +13,7 @@ from harness.steering import commanded, right_answers, status
 pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 
 
-@pytest.mark.parametrize(
-    "saves", [pytest.param(3, marks=pytest.mark.adapters), pytest.param(20, id="twenty", marks=pytest.mark.soak)]
-)
+@pytest.mark.parametrize("saves", [3, pytest.param(20, id="twenty", marks=pytest.mark.soak)])
 @pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "forked"])
 def test_uwsgi_status_wait(saves: int, lazy: bool, tmp_path: Path) -> None:
     """Whether the last save is in service: the right answer each time, also when the leader is replaced meanwhile."""
@@ -65,9 +63,9 @@ def test_uwsgi_after_temporary_folders_were_cleaned(what: str, tmp_path: Path) -
         if what == "all":
             folder.parent.rename(tmp_path / "gone")
         else:
-            for name in ("leader.lock", "verdict", "worker-1", "worker-2"):
+            for name in ("leader.lock", "approved", "worker-1", "worker-2"):
                 (folder / name).unlink()
-        names = {"leader.lock", "verdict", "worker-1", "worker-2"}
+        names = {"leader.lock", "approved", "worker-1", "worker-2"}
         wait_until(lambda: folder.exists() and names <= set(os.listdir(folder)), "all is there again")
         project.release()
         server.wait_for_log(patterns.RELOADED)

@@ -65,7 +65,6 @@ def test_many_saves_and_deaths(tmp_path: Path) -> None:
         wait_until(lambda: server.count(patterns.RELOADED) > 1, "more reloads than the first")
 
 
-@pytest.mark.adapters
 def test_every_worker_may_die_while_it_leads(project: Project) -> None:
     """Each of the workers killed once, one after the other: there is always a next leader, and it knows everything."""
     with Uwsgi(project, workers=3) as server:

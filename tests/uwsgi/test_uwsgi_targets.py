@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from edits import PACKAGE_ROOT, save
 
-from wsgi_reload_hooks.trial.trial import Target
+from wsgi_reload_hooks.trial.plan import Target
 from wsgi_reload_hooks.uwsgi.targets import NoInterpreter, interpreter, pythonized, targets
 
 pytestmark = pytest.mark.unit
@@ -107,14 +107,14 @@ def test_mount_point_that_is_taken() -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({}, "no option names an application: new code is compiled, but not rehearsed"),
-        ({"mount": b"/x=site.psgi"}, "mount /x=site.psgi: this is not known to be Python, and is not rehearsed"),
-        ({"file": b"sym://app"}, "sym://app is no file, and is not rehearsed"),
+        ({}, "no option names an application: new code is compiled, but not tried"),
+        ({"mount": b"/x=site.psgi"}, "mount /x=site.psgi: this is not known to be Python, and is not tried"),
+        ({"file": b"sym://app"}, "sym://app is no file, and is not tried"),
         (
             {"vhost": True},
-            "vhost is set: applications are loaded at their first request, and that cannot be rehearsed",
+            "vhost is set: applications are loaded at their first request, and that cannot be tried",
         ),
-        ({"python-raw": b"a.py"}, "python-raw is set: it answers raw requests, and that cannot be rehearsed"),
+        ({"python-raw": b"a.py"}, "python-raw is set: it answers raw requests, and that cannot be tried"),
     ],
 )
 def test_what_is_not_known(options: Mapping[str, Any], complaint: str) -> None:

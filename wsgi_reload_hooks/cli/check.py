@@ -15,7 +15,8 @@ from ..core.settings import FIELDS, Settings, project_root
 from ..core.streams import complain, occupy, say
 from ..core.text import printable
 from ..trial.interpreter import Interpreter, add_arguments, given, module_target
-from ..trial.trial import Outcome, Target, run_trial
+from ..trial.plan import Outcome, Target
+from ..trial.trial import run_trial
 from ..watching.rules import Files
 
 HELP = "say whether an application loads, and end with 0 or 1"

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ..core.errors import USAGE, Failure
 from ..core.log import ReloadLog
+from ..core.patterns import fault
 from ..core.settings import Settings, project_root
 from ..core.streams import Console
 from ..core.text import under
@@ -135,7 +136,9 @@ def _words(text: str) -> list[str]:
 
 
 def rules(options: argparse.Namespace) -> tuple[Settings, Files]:
-    """The settings, and which files are watched."""
+    """The settings, and which files are watched. Raises `Failure`, `SettingsError`."""
+    if missing := fault(_PATTERN):
+        raise Failure(f"hup finds its files by patterns: {missing}", USAGE)
     paths = [os.path.abspath(path) for path in options.paths or [os.curdir]]
     root = _project(paths[0])
     settings = Settings.load(root)

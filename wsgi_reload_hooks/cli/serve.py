@@ -32,9 +32,9 @@ gunicorn's own, and win; so do those of gunicorn.conf.py where nothing here sets
 exit codes: those of gunicorn (0 after Ctrl-C and SIGTERM); 1 gunicorn is not installed,
 2 wrong arguments or settings
 """
-_HOOKS = f"python:{__package__}.gunicorn_conf"
+_HOOKS = "python:wsgi_reload_hooks.gunicorn_conf"
 _THREADS = ("--worker-class", "gthread", "--threads", "8")
-_PROBE = f"import sys; from {__package__}.serve import probe; probe(int(sys.argv.pop(1)))"
+_PROBE = "import sys; from wsgi_reload_hooks.cli.serve import probe; probe(int(sys.argv.pop(1)))"
 _WSGI, _ASGI = 70, 71
 
 

@@ -10,7 +10,7 @@ from .log_line import Line
 from .refusal import Refusal
 from .text import printable, relative
 
-PREFIX = "reload hooks: "
+PREFIX = "reload: "
 # What a refusal is about, the same under every server.
 REFUSED = "refused, still serving the previous version"
 BROKEN = "the application does not load"

@@ -53,11 +53,17 @@ class Patterns:
             "#" if why or not line else line.replace("\n", _NEWLINE) for line, why in zip(lines, faults, strict=True)
         ]
         self._spec: Any = pathspec.GitIgnoreSpec.from_lines(usable)
+        # One search for the many paths that no line matches. A group's name may be there once only.
+        regexes = [each.regex.pattern for each in self._spec.patterns if each.regex is not None]
+        self._any = re.compile("|".join(re.sub(r"\(\?P<\w+>", "(?:", regex) for regex in regexes) or "(?!)")
 
     def last(self, path: str) -> tuple[int, bool] | None:
         """The number of the line that decides on the relative *path*, and whether it matches or takes back.
 
         A folder's path ends with a slash.
         """
-        found = self._spec.check_file(path.replace("\n", _NEWLINE))
+        path = path.replace("\n", _NEWLINE)
+        if not self._any.search(path):
+            return None
+        found = self._spec.check_file(path)
         return None if found.include is None else (found.index + 1, found.include)

@@ -59,8 +59,8 @@ def _is_command(text: str) -> None:
 _SECONDS = "seconds, a number above 0"
 _CALLBACK = "`package.module:function`, or a command with its arguments, quoted as for a shell"
 _GLOBS = (
-    "file names or patterns as in `.gitignore`, `!` before one that takes back what those before it matched; "
-    "a comma between them in the environment; needs `pip install pathspec`"
+    "file names or patterns as in `.gitignore`, `!` before one that takes back what earlier ones matched; "
+    "separated by commas in the environment; needs `pip install pathspec`"
 )
 
 
@@ -71,82 +71,86 @@ class Settings:
     Raises nothing by itself; `load` checks.
     """
 
-    enabled: bool = _setting(True, "off: the server runs as if the hooks were not there", "true or false")
+    enabled: bool = _setting(True, "off: the server runs as if the hooks were not loaded", "true or false")
     engine: str = _setting(
         "auto",
-        "what notices changes: events (`watchfiles`, an optional package) or looking (`stat`); `auto`: events where "
-        "they can be had",
+        "how changes are noticed: events of the kernel (`watchfiles`, an optional package) or polling (`stat`); `auto`: "
+        "events where they are available",
         "auto, watchfiles or stat",
         choices=("auto", "watchfiles", "stat"),
     )
-    interval: float = _setting(0.2, "how often the stat engine looks at the files", _SECONDS, minimum=0.01)
+    interval: float = _setting(0.2, "time between two polls of the stat engine", _SECONDS, minimum=0.01)
     budget: float = _setting(
         0.01,
-        "the part of one core that the stat engine may use: it looks less often where it would need more",
+        "maximum part of one core that polling may use; with very many files the stat engine polls less often",
         "a part of one core, a number above 0",
         minimum=0.0001,
     )
-    step: float = _setting(0.05, "how long it must be quiet after a change", _SECONDS, minimum=0.001)
-    debounce: float = _setting(1.6, "the longest a change waits for quiet", _SECONDS, minimum=0.001)
+    step: float = _setting(
+        0.05, "how long no further file may change before a burst of changes counts as ended", _SECONDS, minimum=0.001
+    )
+    debounce: float = _setting(1.6, "maximum time to wait for a burst of changes to end", _SECONDS, minimum=0.001)
     extra_files: tuple[str, ...] = _setting(
         (),
-        "files to watch besides the loaded modules, relative to the project; a glob or a folder leaves out what git ignores",
+        "files to watch besides the loaded modules, relative to the project; globs and folders leave out what git ignores",
         _GLOBS,
     )
-    exclude: tuple[str, ...] = _setting((), "files that never cause a reload, though loaded or listed", _GLOBS)
+    exclude: tuple[str, ...] = _setting(
+        (), "files that never cause a reload, even if they are loaded or listed", _GLOBS
+    )
     third_party: bool = _setting(
-        False, "watch the modules of site-packages and of the standard library one by one, too", "true or false"
+        False, "also watch each module of site-packages and of the standard library", "true or false"
     )
     broken_start: str = _setting(
         "wait",
-        "the application does not load at the very start: `wait` for the repair, or leave it to the server (`exit`)",
+        "what to do when the application does not load at the start: `wait` for its repair, or leave it to the server (`exit`)",
         "wait or exit",
         choices=("wait", "exit"),
     )
     boot_timeout: float = _setting(
-        60.0, "new code that does not load within this time is refused", _SECONDS, minimum=0.1
+        60.0, "maximum time for new code to load; after that it is refused", _SECONDS, minimum=0.1
     )
     kill_after: float = _setting(
         5.0,
-        "run: a program that was told to leave and has not by then is killed, with its whole process group",
+        "run: time between SIGTERM and SIGKILL for a program and its process group",
         _SECONDS,
         minimum=0.01,
     )
     warmup: tuple[str, ...] = _setting(
         (),
-        "paths, or URLs where the host matters, that new code has to answer before it is let in: an exception, or a "
-        "status of 500 or above, refuses it",
-        "paths that begin with `/`, or URLs; a comma between them in the environment",
+        "paths, or URLs where the host matters, that new code must answer before it serves; an exception, or a status of "
+        "500 or above, refuses it",
+        "paths that begin with `/`, or URLs; separated by commas in the environment",
         each=r"(https?://[^/\s:]+(:\d{1,5})?)?/\S*",
     )
     share: str = _setting(
         "auto",
-        "gunicorn: import the application once, in a process that forks all workers (Linux); `auto`: where preload_app "
-        "is on",
+        "gunicorn on Linux: import the application once, in a process from which all workers are forked; `auto`: with "
+        "preload_app",
         "auto, always or never",
         choices=("auto", "always", "never"),
     )
     trial: bool = _setting(
         True,
-        "uWSGI, run: import new code once in a fresh interpreter before it is let in; off: it is only compiled",
+        "uWSGI, run: import new code in a fresh interpreter before it serves; off: it is only compiled",
         "true or false",
     )
     surge: int = _setting(
         0,
-        "gunicorn: how many workers may boot beside the old ones; 0: all at once, behind one gate; less memory, "
-        "but old and new code side by side for a while, with 1 or more",
+        "gunicorn: how many new workers may start next to the old ones; 0: all at once, behind one gate; 1 or more: less "
+        "memory, but old and new code serve side by side for a while",
         "a whole number, 0 or more",
         minimum=0,
     )
-    on_change: str = _setting("", "what is told of each change that is tried", _CALLBACK, check=_is_command)
-    on_reloaded: str = _setting("", "what is told when new code is in service", _CALLBACK, check=_is_command)
-    on_refused: str = _setting("", "what is told when new code is refused", _CALLBACK, check=_is_command)
+    on_change: str = _setting("", "called when a change is going to be tried", _CALLBACK, check=_is_command)
+    on_reloaded: str = _setting("", "called when new code is in service", _CALLBACK, check=_is_command)
+    on_refused: str = _setting("", "called when new code is refused", _CALLBACK, check=_is_command)
     metrics_file: str = _setting(
-        "", "where counters are kept for Prometheus, in its text format", "a file, relative to the project"
+        "", "where to write counters for Prometheus, in its text format", "a file, relative to the project"
     )
     log_format: str = _setting(
         "text",
-        "`json`: each line of these hooks in the log is one JSON object",
+        "`json`: each log line of the hooks is one JSON object",
         "text or json",
         choices=("text", "json"),
     )
@@ -297,13 +301,3 @@ def _converted(value: Any, default: Any) -> Any:
     if "\0" in value:
         raise ValueError
     return value
-
-
-def table() -> str:
-    """The Markdown table of all settings, for the README."""
-    rows = ["| setting | environment | default | what it does | allowed |", "|---|---|---|---|---|"]
-    for name, field in FIELDS.items():
-        rule: Rule = field.metadata["rule"]
-        default = "none" if field.default in ((), "") else str(field.default).lower()
-        rows.append(f"| `{name}` | `{ENV_PREFIX}{name.upper()}` | {default} | {rule.help} | {rule.allowed} |")
-    return "\n".join(rows) + "\n"

@@ -1,7 +1,7 @@
 """Asks gunicorn what it makes of a command line: its own parser, its own way through the configuration files.
 
 A program, run by its path in the interpreter that would run gunicorn, in gunicorn's folder and with its environment:
-``interview.py HOW WORD...``. HOW: the path of gunicorn's script, ``-m``, or ``-`` where nothing but a configuration is
+``gunicorn_probe.py HOW WORD...``. HOW: the path of gunicorn's script, ``-m``, or ``-`` where nothing but a configuration is
 known, and no application need be named. One line of JSON on standard output. No server is started, and no application
 imported; a configuration is Python, and is run.
 """

@@ -1,4 +1,4 @@
-"""Examine a gunicorn set-up that need not run: gunicorn itself reads its command line or configuration (`interview`)."""
+"""Examine a gunicorn set-up that need not run: gunicorn itself reads its command line or configuration (`gunicorn_probe`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..gunicorn.setting_checks import (
 from .command_line import GUNICORN, MODULE, CommandLine
 from .project import Project
 
-PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "interview.py")
+PROBE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "gunicorn_probe.py")
 _CONFIGURATION_AT_MOST = 30.0
 # An installer begins a script with a line of sh where the interpreter's path is too long or has spaces.
 _SHEBANG = re.compile(rb"#! *(?:\S*/env +)?([^\s]*python[\d.]*)\s|#!.*\n'''exec' \"?([^\"\n]+?)\"? \"\$0\"")

@@ -113,7 +113,7 @@ def check_process(process: ServerProcess, settings: Settings) -> Iterator[Findin
             "hooks-missing",
             process.place,
             "the command line loads the hooks, but they do not run (or the server is still starting): saves are not served",
-            "look for `reload hooks` and for an ImportError in its log, and restart it",
+            "look for `reload:` and for an ImportError in its log, and restart it",
         )
     else:
         yield hooks_missing(process.place, process.kind)

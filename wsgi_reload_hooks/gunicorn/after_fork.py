@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..core.settings import Settings
 from ..process.counters import Generation
-from ..report.publisher import Publisher
 from ..watching.rules import Files
 from .pool import WorkerPool
 from .watcher import Watcher
 from .worker import SpawnSpec, Worker
 from .worker_handle import Batch
-from .zygote import ZygoteProcess
+from .zygote_main import ZygoteProcess
 
 
 class AfterFork:
-    """Made in the arbiter; its methods run in the children."""
+    """Made in the arbiter; its methods run in the children. Each of *leave* lets go of something that is the arbiter's."""
 
     def __init__(
         self,
@@ -27,7 +26,7 @@ class AfterFork:
         generation: Generation,
         pool: WorkerPool,
         watcher: Watcher,
-        publisher: Publisher,
+        leave: Sequence[Callable[[], object]],
     ) -> None:
         self._server = server
         self._settings = settings
@@ -35,7 +34,7 @@ class AfterFork:
         self._generation = generation
         self._pool = pool
         self._watcher = watcher
-        self._publisher = publisher
+        self._leave = leave
         self._zygote: ZygoteProcess | None = None
 
     def begin_worker(self, worker: Any, their_post_fork: Callable[[Any, Any], object]) -> None:
@@ -62,8 +61,8 @@ class AfterFork:
         side.live()
 
     def _close_inherited(self) -> None:
-        self._watcher.leave()
-        self._publisher.leave()
+        for leave in self._leave:
+            leave()
         self._pool.zygotes.leave()
 
     def _set_up(self, worker: Any, spec: SpawnSpec, their_post_fork: Callable[[Any, Any], object]) -> None:

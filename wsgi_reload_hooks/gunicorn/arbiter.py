@@ -6,8 +6,6 @@ own, `reload` only requests (from any thread), `setup` chains our hooks again, `
 
 from __future__ import annotations
 
-import os
-import pwd
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -20,7 +18,7 @@ from ..process import linux
 from ..process.counters import Generation
 from ..reload.loop import ReloadLoop
 from ..reload.machine import Phase
-from ..report.callbacks import Callbacks, Rights
+from ..report.callbacks import Callbacks
 from ..report.history import History
 from ..report.publisher import Publisher
 from ..watching.rules import Files
@@ -30,6 +28,7 @@ from .backend import GunicornBackend
 from .legacy_held import RETRY, HeldWorkers
 from .log import journal, version
 from .pool import WorkerPool
+from .rights import rights_of_workers
 from .user_hooks import named
 from .watcher import Watcher
 from .worker_reports import WorkerReports
@@ -145,13 +144,16 @@ class RollingArbiter:
         generation = Generation()
         assets = Assets(files, scanner, log, generation)
         record = History(server="gunicorn", version=version(), root=files.root, pid=server.pid, started=time.time())
-        publisher = Publisher(settings, log, record, Callbacks(settings, log, files.root, rights=_rights(server.cfg)))
+        rights = rights_of_workers(server.cfg)
+        publisher = Publisher(settings, log, record, Callbacks(settings, log, files.root, rights=rights))
         control = control_or_none("gunicorn", server.pid, log.warning)
         self._watcher = Watcher(server, settings, files, scanner, control)
-        self._after_fork = AfterFork(server, settings, files, generation, self._pool, self._watcher, publisher)
+        leave = [self._watcher.leave, publisher.leave]
+        self._after_fork = AfterFork(server, settings, files, generation, self._pool, self._watcher, leave)
         self._backend = GunicornBackend(
             server, settings, files, log, self._pool, publisher, self._watcher, self._after_fork
         )
+        leave.append(self._backend.helper.leave)
         self._loop = self._backend.loop = ReloadLoop(self._backend, settings, files, scanner, log, publisher, assets)
         self._loop.answer(control, self._watcher)
         self._held = HeldWorkers(server, self._backend, log)
@@ -162,6 +164,7 @@ class RollingArbiter:
         if self._active:
             self._active = False
             self._watcher.close()
+            self._backend.helper.close()
 
     def reload(self, changed: Iterable[str] | None = None) -> None:
         """Request a reload; safe from any thread and from a signal handler. The main loop carries it out.
@@ -243,11 +246,3 @@ class RollingArbiter:
         self._pool.stop()
         self._theirs_stop(graceful)
         self._pool.zygotes.end()
-
-
-def _rights(cfg: Any) -> Rights | None:
-    """Those of the workers, where the arbiter has more."""
-    if os.geteuid() != 0 or cfg.uid == 0:
-        return None
-    groups = os.getgrouplist(pwd.getpwuid(cfg.uid).pw_name, cfg.gid) if cfg.initgroups else [cfg.gid]
-    return Rights(cfg.uid, cfg.gid, tuple(groups))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,18 +11,20 @@ from ..control.channel import Message
 from ..core.log import ReloadLog
 from ..core.refusal import Refusal
 from ..core.settings import Settings
+from ..process.helper import Helper
 from ..process.sockets import somaxconn
 from ..reload.backend import Trial
 from ..reload.loop import ReloadLoop
 from ..reload.machine import Attempt, News, Phase, Report
 from ..report.publisher import Publisher
-from ..trial.sources import compile_sources
+from ..trial.compile_first import CompileFirst
 from ..watching.rules import Files
 from ..watching.signature import Digest
 from .after_fork import AfterFork
 from .batch_trial import BatchTrial
 from .config import ConfigurationUpdate, configuration_files
 from .pool import WorkerPool
+from .rights import rights_of_workers
 from .setting_checks import check_settings
 from .user_hooks import named
 from .watcher import Watcher
@@ -61,6 +64,8 @@ class GunicornBackend:
         self._publisher = publisher
         self._watcher = watcher
         self._after_fork = after_fork
+        rights = rights_of_workers(server.cfg)
+        self.helper = Helper(sys.executable, None if rights is None else (rights.uid, rights.gid, rights.groups))
         self.configuration = ConfigurationUpdate(server, log, self._content)
         self._trial: BatchTrial | None = None
         self._replaces_more = False
@@ -68,20 +73,23 @@ class GunicornBackend:
     # -- the trial -----------------------------------------------------------------------------------------------------
 
     def start_trial(self, attempt: Attempt) -> Trial:
-        """See `reload.loop.Backend`."""
+        """See `reload.backend.Backend`."""
         self.withdraw(self.pool.batch())
         self.configuration.restore()
-        self._trial = BatchTrial(self, attempt)
-        return self._trial
+        self._trial = None
+
+        def boot() -> Trial:
+            self._trial = BatchTrial(self, attempt)
+            return self._trial
+
+        return CompileFirst(self.helper, attempt.paths - self.loop.watched.names, boot, self.settings.boot_timeout)
 
     def prepare(self, attempt: Attempt) -> Refusal | None:
-        """Do what comes before the first fork: the configuration, a look at the sources, and the user's on_reload.
+        """Do what comes before the first fork: load the configuration, call the user's on_reload.
 
         Why *attempt* is refused, if it is. Raises HookFailed.
         """
         why = self.configuration.load(attempt, self.serves())
-        if why is None:
-            why = compile_sources(attempt.paths - self.loop.watched.names)
         if why is None:
             self.loop.machine.leave_out(attempt, self.configuration.refused_files)
             with named("on_reload"):

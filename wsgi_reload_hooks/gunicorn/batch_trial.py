@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..core.refusal import Refusal
 from ..reload.machine import Attempt
-from ..trial.trial import Outcome
+from ..trial.plan import Outcome
 from .gate import Gate
 from .user_hooks import refusal_from
 from .worker_handle import Batch, WorkerHandle, WorkerState

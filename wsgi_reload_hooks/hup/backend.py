@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.log import ReloadLog
-from ..core.refusal import Refusal
 from ..core.settings import Settings
+from ..process.helper import Helper
 from ..reload.backend import Trial as RunningTrial
 from ..reload.loop import ReloadLoop
 from ..reload.machine import Attempt, Phase, Report
 from ..report.callbacks import Callbacks
 from ..report.history import History
 from ..report.publisher import Publisher
+from ..trial.compile_first import CompileFirst, NextTrial
 from ..trial.interpreter import Interpreter
-from ..trial.sources import compile_sources
-from ..trial.trial import FinishedTrial, Outcome, Target, Trial
+from ..trial.plan import Outcome, Target
+from ..trial.trial import FinishedTrial, Trial
 from ..watching.engines import engine
 from ..watching.import_hook import forget_bytecode
 from ..watching.rules import Files
@@ -30,7 +32,7 @@ from ..watching.scanner import Scanner
 from .sender import SignalSender
 
 _BUSY = 0.02
-# What `compile_sources` does, for an interpreter of another version.
+# What the helper process does, for an interpreter of another version.
 _COMPILE = """\
 import warnings
 for path in {paths!r}:
@@ -68,9 +70,10 @@ class TrialSetup:
         """The site-packages folders of the server: what is installed there could be the repair."""
         return {each for each in self._path if os.path.basename(each) in ("site-packages", "dist-packages")}
 
-    def compiled(self, paths: Iterable[str]) -> Refusal | None:
-        """What is wrong with *paths*, if this interpreter can say that."""
-        return None if self._surroundings.other else compile_sources(paths)
+    @property
+    def other_python(self) -> bool:
+        """Whether the server's interpreter is another one, whose compiler counts."""
+        return self._surroundings.other
 
     def begin(self, paths: Iterable[str]) -> Trial | None:
         """Begin what takes longer; None: there is nothing of that kind. Raises OSError."""
@@ -94,6 +97,8 @@ class HupBackend:
         self._files = files
         self._trials = trials
         self._sender = sender
+        self._timeout = settings.boot_timeout
+        self._helper = Helper(sys.executable)
         scanner = Scanner()
         # It may have more rights than the server's workers, so it runs no callbacks and writes no file.
         quiet = dataclasses.replace(settings, on_change="", on_reloaded="", on_refused="", metrics_file="")
@@ -123,6 +128,7 @@ class HupBackend:
     def close(self) -> None:
         """End all that runs."""
         self._loop.close()
+        self._helper.close()
         self._sender.close()
 
     # -- the backend ---------------------------------------------------------------------------------------------------
@@ -134,11 +140,12 @@ class HupBackend:
             # In service with what is tried now, if that is good: no server tells what it loads.
             machine.loaded(path, tried[path], attempt)
         paths = [path for path in attempt.paths if not os.path.isdir(path)]
-        why = self._trials.compiled(paths)
-        if why is not None:
-            return FinishedTrial(Outcome(why, {}, 0.0))
-        trial = self._trials.begin(paths)
-        return FinishedTrial(Outcome(None, {}, 0.0)) if trial is None else _ListedOnly(trial, self._files)
+
+        def load() -> NextTrial:
+            trial = self._trials.begin(paths)
+            return FinishedTrial(Outcome(None, {}, 0.0)) if trial is None else _ListedOnly(trial, self._files)
+
+        return CompileFirst(self._helper, () if self._trials.other_python else paths, load, self._timeout)
 
     def start_switch(self, attempt: Attempt) -> None:
         """See `reload.backend.Backend`."""

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 from ..core.log import ReloadLog
 from ..watching.import_hook import forget_bytecode
-from .pidfile import NoServer, PidFile, Process
+from .pidfile import NoServer, PidFile
+from .processes import Process
 
 COMMAND_AT_MOST = 60.0
 """So many seconds may a command take that runs instead of a signal being sent."""

@@ -15,6 +15,10 @@ _READ_AT_MOST = 1 << 16
 _ANSWER_AT_MOST = 1 << 20
 
 
+Rights = tuple[int, int, tuple[int, ...]]
+"""A user's number, a group's, and the numbers of the other groups."""
+
+
 class HelperDied(Exception):
     """The helper ended before it answered."""
 
@@ -22,11 +26,13 @@ class HelperDied(Exception):
 class Helper:
     """One such process, started when it is first asked, and again after it has died. For one thread.
 
-    *python*: the absolute path of the interpreter whose compiler counts.
+    *python*: the absolute path of the interpreter whose compiler counts. *rights*: the user's number, the group's, and the
+    numbers of the other groups that it takes on; None: those of this process.
     """
 
-    def __init__(self, python: str) -> None:
+    def __init__(self, python: str, rights: Rights | None = None) -> None:
         self._python = python
+        self._rights = [] if rights is None else [*map(str, (*rights[:2], *rights[2]))]
         self._number = 0
         self.pid = 0
         """Its process, 0 while there is none."""
@@ -94,7 +100,7 @@ class Helper:
         try:
             self._answers, theirs_out = os.pipe()
             try:
-                command = [self._python, "-I", "-S", HELPER_MAIN]
+                command = [self._python, "-I", "-S", HELPER_MAIN, *self._rights]
                 self.pid = Native().spawn(command, os.environ, [(theirs_in, 0), (theirs_out, 1)])
                 self._owner = os.getpid()
             finally:

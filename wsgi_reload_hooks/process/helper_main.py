@@ -1,6 +1,6 @@
 """The program of the helper process: compiles source files, so that no process that decides compiles user code.
 
-Started by its path in a bare interpreter (``-I -S``). Standard input: lines of JSON, ``{"number": N, "paths": [...]}``;
+Started by its path in a bare interpreter (``-I -S``). Arguments: the rights to take on. Standard input: lines of JSON, ``{"number": N, "paths": [...]}``;
 its end is the end. Standard output: a line of JSON for each, ``{"number": N, "refused": null or {...}}``. Where compiling
 ends this process (CPython 3.12 and 3.13 die of deeply nested comprehensions), the answer is missing.
 """
@@ -60,8 +60,13 @@ def _refused(path: str, reason: str, line: int | None, text: str | None = None) 
     return {"reason": reason.splitlines()[0][:_REASON_AT_MOST], "path": path, "line": line, "traceback": trace}
 
 
-def main() -> None:
-    """Answer until standard input ends."""
+def main(rights: list[str]) -> None:
+    """Take on *rights* (user, group, other groups) where they are given, and answer until standard input ends."""
+    if rights:
+        user, group, *groups = map(int, rights)
+        os.setgroups(groups)
+        os.setgid(group)
+        os.setuid(user)
     for asked in sys.stdin:
         request = json.loads(asked)
         refused = next((found for found in map(refusal_of, request["paths"]) if found is not None), None)
@@ -71,7 +76,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        main(sys.argv[1:])
     except (KeyboardInterrupt, BrokenPipeError):
         pass
     # 0 always: a gunicorn that reaps it would tell of anything else as of a worker's end.

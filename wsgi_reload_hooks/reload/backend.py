@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from ..control.channel import Message
-from ..trial.trial import Outcome
+from ..trial.plan import Outcome
 from .machine import Attempt, Report
 
 

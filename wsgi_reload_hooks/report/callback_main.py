@@ -100,7 +100,7 @@ def _tell(plan: dict[str, Any], verdict: str) -> None:
         pass
     try:
         # Nobody reads the pipe any more: the server has gone.
-        os.write(_ERRORS, f"[WARNING] reload hooks: {ascii(verdict)[1:-1]}\n".encode())
+        os.write(_ERRORS, f"[WARNING] reload: {ascii(verdict)[1:-1]}\n".encode())
     except OSError:
         return
 

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.log import BROKEN, ReloadLog
-from ..core.refusal import Refusal
 from ..core.settings import Settings
+from ..process.helper import Helper
 from ..reload.backend import Trial as RunningTrial
 from ..reload.machine import Attempt, News, Report
-from ..trial.sources import compile_sources
-from ..trial.trial import FinishedTrial, Outcome, Target, Trial
+from ..trial.compile_first import CompileFirst
+from ..trial.plan import Outcome, Target
+from ..trial.trial import FinishedTrial, Trial
 from ..watching.engines import Engine
 from ..watching.import_hook import forget_bytecode
 from ..watching.rules import Files
@@ -57,6 +58,7 @@ class ProgramBackend:
         engine: Engine,
         guard: Guard,
         terminal: Terminal,
+        helper: Helper,
     ) -> None:
         self._program = program
         self._settings = settings
@@ -65,6 +67,7 @@ class ProgramBackend:
         self._engine = engine
         self._guard = guard
         self._terminal = terminal
+        self._helper = helper
         self._first = True
         self._start_at = 0.0
         self._own = [] if program.script is None else [program.script]
@@ -89,10 +92,12 @@ class ProgramBackend:
     def start_trial(self, attempt: Attempt) -> RunningTrial:
         """See `reload.backend.Backend`. Without a program that runs there is nothing to lose: its start is the trial."""
         self.explorer.cancel()
-        why = self._compiled(attempt.paths)
-        if why is not None:
-            about = BROKEN if attempt.first and self._settings.broken_start == "exit" else ""
-            return FinishedTrial(Outcome(dataclasses.replace(why, about=about), {}, 0.0))
+        sources = {path for path in {*attempt.paths, *self._own} if not os.path.isdir(path)}
+        about = BROKEN if attempt.first and self._settings.broken_start == "exit" else ""
+        compiled = sources if self._is_our_python() else ()
+        return CompileFirst(self._helper, compiled, self._import, self._settings.boot_timeout, about)
+
+    def _import(self) -> RunningTrial:
         plan = self.candidates.plan() if self._settings.trial and self.serving is not None else None
         if plan is None:
             return FinishedTrial(Outcome(None, {}, 0.0))
@@ -164,14 +169,6 @@ class ProgramBackend:
         first = report.attempt is not None and report.attempt.first
         if report.news is News.REFUSED and first and self._settings.broken_start == "exit":
             self.gave_up = True
-
-    # -- compiling -----------------------------------------------------------------------------------------------------
-
-    def _compiled(self, paths: Iterable[str]) -> Refusal | None:
-        """What is wrong with *paths* and the script, where this interpreter can tell."""
-        if not self._is_our_python():
-            return None
-        return compile_sources(path for path in {*paths, *self._own} if not os.path.isdir(path))
 
     def _is_our_python(self) -> bool:
         """Whether what this interpreter compiles is what the program's interpreter does."""

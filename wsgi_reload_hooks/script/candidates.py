@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..core.log import ReloadLog
-from ..trial.trial import Plan, Target, Trial
+from ..trial.plan import Plan, Target
+from ..trial.trial import Trial
 from ..watching.rules import Files
 from .child import Child
 

@@ -14,7 +14,7 @@ from .reporter import BOOT, FLAG, REPORTS_AT, flag
 LISTENING_FROM = 3
 LISTENING_AT_MOST = REPORTS_AT - LISTENING_FROM
 _GLANCE = 0.02
-_BURIED = 1.0
+_REAPED_AFTER = 1.0
 _CLOSER_LOOKS_EVERY = 0.1
 _SETTLED_AFTER = 0.5
 
@@ -94,7 +94,7 @@ class Child:
         now = time.monotonic()
         if self._killed_at is not None:
             # What is left then is dead, and its parent, which has left the group, does not care.
-            return self.status is not None and now - self._killed_at > _BURIED
+            return self.status is not None and now - self._killed_at > _REAPED_AFTER
         if self._kill_at is not None and now >= self._kill_at:
             self._killed_at = now
             self._signal(signal.SIGKILL)

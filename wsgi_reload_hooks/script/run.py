@@ -20,7 +20,8 @@ from ..core.errors import USAGE, Failure
 from ..core.settings import Settings
 from ..core.streams import Console
 from ..process.sockets import AddressError, NoAddressError, bind, inherited, remove
-from ..trial.trial import FLAG, Target
+from ..trial.plan import Target
+from ..trial.trial import FLAG
 from .backend import Program
 from .child import LISTENING_AT_MOST, LISTENING_FROM
 from .ending import die_of

@@ -11,6 +11,7 @@ import functools
 import os
 import select
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from ..core.log import ReloadLog
 from ..core.refusal import Refusal
 from ..core.settings import Settings
 from ..core.streams import Console, occupy
+from ..process.helper import Helper
 from ..process.pipe import Message
 from ..reload.loop import ReloadLoop
 from ..reload.reporter import START
@@ -60,8 +62,9 @@ class Supervisor:
         self._endings = Endings(settings.broken_start == "exit")
         self._record = History("run", "", os.getpid(), self._files.root, time.time())
         self._engine = engine(settings, self._files, self._scanner, lambda line: self._log.warning("%s", line))
+        self._helper = Helper(sys.executable)
         self._backend = ProgramBackend(
-            program, settings, self._files, self._log, self._engine, self._guard, self._terminal
+            program, settings, self._files, self._log, self._engine, self._guard, self._terminal, self._helper
         )
         callbacks = Callbacks(settings, self._log, self._files.root)
         publisher = Publisher(settings, self._log, self._record, callbacks)
@@ -79,6 +82,7 @@ class Supervisor:
         """
         with contextlib.ExitStack() as undo:
             undo.callback(self._guard.close)
+            undo.callback(self._helper.close)
             woken = undo.enter_context(self._caught_signals())
             # After the signal handlers: a signal that ends this process before them would leave the socket's folder behind.
             control = control_or_none(self._record.server, os.getpid(), self._log.warning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -9,7 +10,7 @@ from typing import Protocol
 
 from ..core.refusal import Refusal
 from ..process.helper import Helper, HelperDied
-from .trial import Outcome
+from .plan import Outcome
 
 # Most sources are compiled in less: then the trial goes on in the same step.
 _PATIENCE = 0.01
@@ -29,14 +30,18 @@ class NextTrial(Protocol):
 class CompileFirst:
     """Compiles the sources among *paths* with *helper*; *then* starts the trial that follows, or raises OSError.
 
-    A file whose compiling ends the helper twice, or takes longer than *timeout* seconds, is refused. For one thread;
+    A file whose compiling ends the helper twice, or takes longer than *timeout* seconds, is refused.
+    *about*: what is refused, for the log (see `Refusal`). For one thread;
     raises OSError where no process can be had.
     """
 
-    def __init__(self, helper: Helper, paths: Iterable[str], then: Callable[[], NextTrial], timeout: float) -> None:
+    def __init__(
+        self, helper: Helper, paths: Iterable[str], then: Callable[[], NextTrial], timeout: float, about: str = ""
+    ) -> None:
         self._helper = helper
         self._then = then
         self._timeout = timeout
+        self._about = about
         self._deadline = time.monotonic() + timeout
         self._next: NextTrial | None = None
         self._refusal: Refusal | None = None
@@ -51,7 +56,9 @@ class CompileFirst:
             if not self._requests:
                 self._next = self._then()
             elif not self._go_on():
-                return None if self._refusal is None else Outcome(self._refusal, {}, 0.0)
+                if self._refusal is None:
+                    return None
+                return Outcome(dataclasses.replace(self._refusal, about=self._about), {}, 0.0)
         return self._next.poll()
 
     def cancel(self) -> None:

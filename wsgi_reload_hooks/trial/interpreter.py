@@ -14,7 +14,8 @@ import sys
 from collections.abc import Iterable
 
 from ..core.errors import USAGE, Failure
-from .trial import TRIAL_MAIN, Plan, Target
+from .plan import Plan, Target
+from .trial import TRIAL_MAIN
 
 _OLDEST = (3, 10)
 _ANSWER_AT_MOST = 30.0

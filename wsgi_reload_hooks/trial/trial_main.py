@@ -1,4 +1,4 @@
-"""The program of a rehearsal: loads what the live process would load, and tells what came of it.
+"""The program of a trial: loads what the live process would load, and tells what came of it.
 
 Started by its path in a fresh interpreter, with these files: 0 nothing, 1 and 2 what is printed, 3 the plan,
 4 what is told (a line of JSON each), 5 a pipe that ends when nobody is interested any more. Exit code: 0 after a verdict.
@@ -38,7 +38,7 @@ class NotServable(Exception):
 
 
 class TrialProcess:
-    """The interpreter, prepared as *plan* says (see `rehearsal.Plan`)."""
+    """The interpreter, prepared as *plan* says (see `trial.Plan`)."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
         # By their full names: as a program, this file belongs to no package.

@@ -1,6 +1,7 @@
-"""How a uWSGI worker ends when the leader asks it to: after the request that it has, or has just accepted.
+"""Ends a uWSGI worker when the leader requests it: after the request that it has, or has just accepted.
 
-On SIGHUP uWSGI ends a worker at once that is in no request; it is in none either between accepting and reading one.
+On SIGHUP uWSGI ends a worker at once that is in no request; it is in none either between accepting and reading one. So
+the leader writes to a named pipe in the private folder, and a thread of the worker does the rest.
 """
 
 from __future__ import annotations
@@ -10,40 +11,93 @@ import signal
 from collections.abc import Callable
 
 from ..process.native import Native
-from .exit_request import Bell
 from .server import Server
 
 # Turns of the watching thread, not seconds: in a turn the main thread could have done something as well.
 _PATIENCE = 15
+_AT_ONCE = 4096
+
+
+class ExitRequests:
+    """The pipe at *path* by which this process is asked to exit; whatever is there is replaced.
+
+    `select` finds it readable when there is a request. Raises OSError.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._pid = os.getpid()
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        os.mkfifo(path, 0o600)
+        # For writing, too: else it would be readable for good once the first writer has closed it.
+        self._file = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def fileno(self) -> int:
+        """For `select`."""
+        return self._file
+
+    def received(self) -> bool:
+        """Whether this process was asked to exit since the last call."""
+        try:
+            return str(self._pid).encode() in os.read(self._file, _AT_ONCE).split()
+        except OSError:
+            # EAGAIN, or the pipe is closed.
+            return False
+
+    def close(self) -> None:
+        """Remove the pipe."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+            try:
+                os.unlink(self._path)
+            except OSError:
+                pass
+
+
+def request_exit(path: str, pid: int) -> bool:
+    """Ask the process *pid* to exit, by the pipe at *path*; whether a process has that pipe open."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return os.write(file, b"%d\n" % pid) > 0
+    except OSError:
+        return False
+    finally:
+        os.close(file)
 
 
 class GracefulExit:
-    """Of this worker, whose main thread makes it; *place*: of its bell. `step` is for the thread that watches."""
+    """Of this worker, whose main thread makes it; *path*: of its pipe. `step` is for the thread that runs the loop."""
 
-    def __init__(self, server: Server, place: str) -> None:
+    def __init__(self, server: Server, path: str) -> None:
         self._server = server
-        self._place = place
+        self._path = path
         self._main_thread = Native().get_ident()
         self._way_out = server.way_out()
-        self._bell: Bell | None = None
+        self._requests: ExitRequests | None = None
         self._begun = False
         self._idle = 0
-        self._hang()
+        self._open()
 
     @property
-    def readers(self) -> list[Bell]:
+    def readers(self) -> list[ExitRequests]:
         """What `select` is to look at."""
-        bell = self._bell
-        return [] if bell is None else [bell]
+        return [] if self._requests is None else [self._requests]
 
     def step(self) -> bool:
-        """Whether this worker is on its way out; does what can be done now for it to get there."""
-        if not self._begun and not self._is_asked():
+        """Whether this worker is about to exit; does what can be done now to that end."""
+        if not self._begun and not self._is_requested():
             return False
-        # A signal would cut short what waits for a visitor to read or to write. After the request uWSGI looks by itself.
+        # A signal would interrupt a read from or a write to a client. After the request uWSGI looks by itself.
         self._idle = 0 if self._server.is_at_work() else self._idle + 1
         if self._idle == _PATIENCE and self._server.option("thunder-lock") is not None:
-            # It waits for its turn to wait for a request: only that reaches it.
+            # The main thread waits for uWSGI's lock around accept(): only SIGHUP reaches it.
             signal.pthread_kill(self._main_thread, signal.SIGHUP)
         elif self._idle:
             # uWSGI's own way to have a worker look whether it is to go on.
@@ -51,32 +105,32 @@ class GracefulExit:
         return True
 
     def close(self) -> None:
-        """Be asked no more."""
-        bell, self._bell = self._bell, None
-        if bell is not None:
-            bell.close()
+        """Accept no request to exit any more."""
+        requests, self._requests = self._requests, None
+        if requests is not None:
+            requests.close()
 
-    def _is_asked(self) -> bool:
+    def _is_requested(self) -> bool:
         way: Callable[[], object] | None = self._way_out
         if way is None:
             return False
-        if self._bell is None or not self._bell.rang():
-            if not os.path.exists(self._place):
-                # Somebody has cleaned temporary folders.
-                self._hang()
+        if self._requests is None or not self._requests.received():
+            if not os.path.exists(self._path):
+                # The runtime directory was deleted.
+                self._open()
             return False
         self._begun = True
         way()
-        # That it is gone tells the leader.
+        # The leader sees by this that the request has arrived.
         self.close()
         return True
 
-    def _hang(self) -> None:
+    def _open(self) -> None:
         self.close()
         if self._way_out is None:
             return
         try:
-            self._bell = Bell(self._place)
+            self._requests = ExitRequests(self._path)
         except OSError:
             # No folder, a full disk: there are still signals.
-            self._bell = None
+            self._requests = None

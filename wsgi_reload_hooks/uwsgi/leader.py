@@ -1,62 +1,59 @@
-"""The one worker that watches: it notices a save, has it proven in a fresh interpreter, and rolls the workers.
+"""The backend of uWSGI: one worker, the leader, runs the reload loop and has new code loaded by all workers.
 
-A leader may die at any moment, and the next worker takes over: what is in service, what was proven and who is behind
-is read from the ledger, nothing of it is kept here alone.
+A leader may die at any moment, and the next worker takes over: what is in service, what was approved and which workers
+are behind is read from the shared state, nothing of it is kept here alone.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from ..control.channel import ControlSocket, Message
-from ..control.service import ControlService
-from ..core.log import BROKEN_START, NOT_REPLACED, REFUSED, ReloadLog
-from ..core.refusal import Refusal
+from ..core.log import ReloadLog
 from ..core.settings import Settings
 from ..django.assets import Assets
 from ..process.counters import Generation
-from ..reload.reloader import Reloader, ReloaderSource, State
-from ..reload.watchlist import WatchList
+from ..process.helper import Helper
+from ..reload.backend import Trial as RunningTrial
+from ..reload.loop import ReloadLoop
+from ..reload.machine import Attempt, News, Phase, Report
 from ..report.callbacks import Callbacks
-from ..report.history import History
 from ..report.publisher import Publisher
 from ..trial import frameworks
+from ..trial.compile_first import CompileFirst
+from ..trial.plan import Outcome, Plan
 from ..trial.sources import compile_sources
-from ..trial.trial import Outcome, Plan, Trial
-from ..uwsgi import option_checks
-from ..watching.checkout import Checkout
-from ..watching.debounce import Debouncer, ScanRequests, age
+from ..trial.trial import FinishedTrial, Trial
 from ..watching.engines import Engine
 from ..watching.import_hook import forget_bytecode
 from ..watching.rules import Files
 from ..watching.scanner import Scanner
-from ..watching.signature import Digests, known_signature
-from .rolling import RollingRestart
+from ..watching.signature import known_signature
+from . import options
+from .handover import Handover, refusal_of
+from .legacy_gate import is_behind
+from .notes import COUNTERS, WorkerNotes, decoded
+from .rolling import Progress, RollingRestart
 from .server import Server, is_ready
-from .shared_state import Note, SharedState, Stamp
-from .worker import GENERATION, TROUBLE, VERDICT, Loaded, understood, worker_note, written
+from .shared_state import Note, SharedState
 
-_REFUSAL = "refusal"
-_PAUSE = "pause"
-_RECORD = "record"
 _BUSY = 0.02
 _GLANCE = 1.0
 _RETRY = 5.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Means:
-    """What a leader works with. *plan* makes the plan of a rehearsal, or None where nothing can be rehearsed. *exchange*
-    puts what was proven into service. *make_engine* makes what notices changes. *callbacks* are the user's own; *control*
-    is where the command line gets in. *executable*: whether uWSGI can execute itself anew.
+class Means(NamedTuple):
+    """What a leader works with. *plan* makes the plan of a trial, or None where nothing can be tried. *restart* puts
+    approved code into service, *on_progress* carries out what its steps ask for. *make_engine* makes what notices changes. *callbacks* are
+    the user's own. *control* is where the command line gets in. *executable*: whether uWSGI can execute itself anew.
     """
 
     plan: Callable[[], Plan | None]
-    exchange: RollingRestart
+    restart: RollingRestart
+    on_progress: Callable[[Progress], bool]
     make_engine: Callable[[Scanner], Engine]
     callbacks: Callbacks
     control: ControlSocket | None
@@ -64,400 +61,229 @@ class Means:
 
 
 class Leader:
-    """One attempt after the other. Driven by `step`, from whatever thread may block a little."""
+    """A `reload.backend.Backend` and what feeds its loop. Driven by `step`, from any thread that may block a little."""
 
-    def __init__(self, server: Server, settings: Settings, files: Files, ledger: SharedState, means: Means) -> None:
+    verb = "reloaded"
+
+    def __init__(self, server: Server, settings: Settings, files: Files, state: SharedState, means: Means) -> None:
         self._server = server
         self._settings = settings
         self._files = files
-        self._ledger = ledger
-        self._plan = means.plan
-        self._exchange = means.exchange
-        self._journal = ReloadLog(server.log, files.root, settings.log_format == "json")
-        self._record = History.from_note(ledger.read(_RECORD))
-        self._record.server, self._record.version, self._record.root = "uwsgi", server.version, files.root
-        self._record.pid, self._record.started = server.master, self._record.started or time.time()
-        self._chronicle = Publisher(settings, self._journal, self._record, means.callbacks, self._keep)
-        self._digests = Digests()
+        self._means = means
+        self._log = ReloadLog(server.log, files.root, settings.log_format == "json")
+        self._handover = Handover(state)
+        self._history = self._handover.history()
+        self._history.server, self._history.version, self._history.root = "uwsgi", server.version, files.root
+        self._history.pid, self._history.started = server.master, self._history.started or time.time()
+        publisher = Publisher(settings, self._log, self._history, means.callbacks, self._handover.keep_history)
         self._scanner = Scanner()
-        self._reloader = Reloader(self._digests, self._journal.debug)
-        self._watch = WatchList(self._scanner, files, self._reloader)
-        self._assets = Assets(files, self._scanner, self._journal, Generation(ledger.place(GENERATION)))
-        self._heard_assets: dict[int, object] = {}
-        self._debouncer = Debouncer(settings.step, settings.debounce, Checkout(files.root).unfinished)
-        self._rehearsal: Trial | None = None
-        self._heard: dict[str, tuple[Stamp, Note | None]] = {}
-        self._heard_trouble: Stamp = None
-        self._verdict: Note | None = None
-        self._began = self._retry_at = 0.0
-        self._looked = time.monotonic()
-        self._asked_at: float | None = None
-        self._again_at = 0.0
-        self._troubles = 0
-        self._held = self._told_again = self._failed_start = False
-        self._looks = ScanRequests()
-        self._control = means.control
-        self._executable = means.executable
-        self._desk = (
-            None
-            if means.control is None
-            else ControlService(means.control, ReloaderSource(self._reloader, self), files, self._looks)
-        )
-        self._take_over()
-        # Last: it may start a process, which nobody would end if this raised.
-        self._engine = means.make_engine(self._scanner)
+        self._assets = Assets(files, self._scanner, self._log, Generation(state.place(COUNTERS)))
+        self._assets_of: dict[int, object] = {}
+        self._loop = ReloadLoop(self, settings, files, self._scanner, self._log, publisher, self._assets)
+        self._loop.answer(means.control)
+        self._machine = self._loop.machine
+        self._notes = WorkerNotes(state)
+        self._began = 0.0
+        self._helper: Helper | None = None
+        self._failures = 0
+        self._failed_at = self._retry_at = 0.0
+        try:
+            self._take_over(time.monotonic())
+            self._engine = means.make_engine(self._scanner)
+        except BaseException:
+            self._loop.close()
+            raise
+        self._loop.drive(self._engine)
 
     def step(self) -> float:
         """Do what is to be done now, never for long. The seconds until the next step."""
         now = time.monotonic()
-        if self._verdict is not None:
-            self._ledger.restore(VERDICT, self._verdict)
-        self._hear(now)
-        ordered = self._looks.begin(self._engine)
-        found = self._engine.tick(bool(self._debouncer))
-        if found:
-            self._debouncer.add(found, now, age(found, now - self._looked))
-        self._looked = now
-        changed = self._debouncer.take(now)
-        if changed:
-            self._changed(changed, now)
-        self._looks.end(self._engine, ordered, bool(self._debouncer))
-        self._serve_desk()
-        self._decide(now)
-        self._chronicle.look(len(self._scanner), len(self._server.workers()))
-        if self._reloader.state in (State.PROVING, State.SWITCHING) or self._held or self._looks.due:
+        self._handover.renew()
+        self._read_notes(now)
+        self._retry_waiting(now)
+        if self._loop.busy_trying:
+            self._means.restart.look(now)
+        wait = self._loop.step(now)
+        self._handover.keep_pause(self._loop.control)
+        if self._handover.approved is None and self._machine.phase is Phase.IDLE:
+            self._introduce(now)
+        if self._notes.waiting:
             return _BUSY
-        wait = self._debouncer.wait(now) if self._debouncer else self._engine.pause()
-        # Workers write to the ledger, which nobody tells of.
+        # Nothing tells of a new note.
         return min(wait, self._settings.interval if self._engine.reader is None else _GLANCE)
 
     @property
     def readers(self) -> list[int]:
         """File descriptors that are readable when a step is due at once."""
-        control = None if self._control is None else self._control.reader
-        return [each for each in (self._engine.reader, control) if each is not None]
+        return self._loop.readers
 
     def close(self) -> None:
-        """Leave nothing running."""
-        self._withdraw()
-        self._engine.close()
-        if self._control is not None:
-            self._control.leave()
+        """End all that runs."""
+        self._loop.close()
+        if self._helper is not None:
+            self._helper.close()
+        if self._means.control is not None:
+            self._means.control.leave()
 
-    # -- what the command line asks --------------------------------------------------------------------------------
+    # -- the backend ---------------------------------------------------------------------------------------------------
 
-    def _serve_desk(self) -> None:
-        if self._desk is None or self._control is None:
-            return
-        self._desk.take(self._control.receive())
-        before = self._desk.paused_until
-        self._desk.step()
-        self._record.paused = self._desk.paused_until is not None
-        until = self._desk.paused_until
-        if until is None and before is not None:
-            self._ledger.remove(_PAUSE)
-        elif until is not None and until != before:
-            self._ledger.write(_PAUSE, {"until": until})
-        elif until is not None:
-            self._ledger.restore(_PAUSE, {"until": until})
+    def start_trial(self, attempt: Attempt) -> RunningTrial:
+        """See `reload.backend.Backend`."""
+        self._began = time.monotonic()
+        sources = [path for path in attempt.paths if not os.path.isdir(path)]
+        timeout = self._settings.boot_timeout
+        plan = self._means.plan()
+        if plan is None:
+            # No interpreter is known that could compile elsewhere.
+            why, known = compile_sources(sources), {path: known_signature(path) for path in self._machine.service}
+            return FinishedTrial(Outcome(why, known if why is None else {}, 0.0))
+        self._helper = self._helper or Helper(plan.command[0])
+        return CompileFirst(self._helper, sources, lambda: Trial(plan, self._files, timeout), timeout)
 
-    def _keep(self, note: Note) -> None:
-        self._ledger.write(_RECORD, note)
+    def start_switch(self, attempt: Attempt) -> None:
+        """See `reload.backend.Backend`. The gates open: workers load the approved code from now on."""
+        forget_bytecode(attempt.paths)
+        self._handover.approve(self._machine.service, self._began, attempt)
 
-    def status(self) -> Message:
-        """See `control.service.StatusSource`."""
+    def poll_switch(self, now: float) -> bool:
+        """See `reload.backend.Backend`."""
+        approved = self._handover.approved
+        if approved is None:
+            return False
+        if not self._means.on_progress(self._means.restart.step(approved, self._notes.by_pid, now)):
+            return False
+        self._failures = 0
+        self._handover.switched()
+        return True
+
+    def status(self) -> Mapping[str, Any]:
+        """See `reload.backend.Backend`."""
         pids = [slot.pid for slot in self._server.workers()]
-        known = {"pids": pids, "workers": len(pids), "watched": len(self._scanner), "engine": self._engine.describe()}
-        return {**self._record.as_note(), **known}
+        return {"pids": pids, "workers": len(pids), "engine": self._engine.describe()}
 
     def busy(self) -> bool:
-        """See `control.service.StatusSource`. A roll is over when every old worker has ended."""
-        starting = self._verdict is None or self._held
-        return starting and self._reloader.state is not State.REFUSED
+        """See `reload.backend.Backend`. A rolling restart is over when every old worker has ended."""
+        starting = self._handover.approved is None or self._notes.waiting
+        return starting and self._machine.phase is not Phase.REFUSED
 
     def loaded_by(self, path: str) -> list[int]:
-        """See `control.service.StatusSource`."""
+        """See `reload.backend.Backend`."""
         alive = {slot.pid for slot in self._server.workers()}
-        return sorted(pid for pid, note in self._notes().items() if pid in alive and path in note["files"])
+        return sorted(pid for pid, note in self._notes.by_pid.items() if pid in alive and path in note["files"])
 
     def examine(self) -> Message:
-        """See `control.service.StatusSource`."""
-        found = option_checks.findings(self._server, self._executable)
-        return {"findings": [each._asdict() for each in found], "application": option_checks.application(self._server)}
+        """See `reload.backend.Backend`."""
+        found = options.findings(self._server, self._means.executable)
+        return {"findings": [each._asdict() for each in found], "application": options.application(self._server)}
 
-    # -- what is known ---------------------------------------------------------------------------------------------
-
-    def _take_over(self) -> None:
-        now = time.monotonic()
-        self._watch.listed(self._plan_files())
-        self._watch.trying()
-        self._verdict = self._ledger.read(VERDICT)
-        if self._verdict is not None:
-            for path, (found, digest) in understood(self._verdict["files"]).items():
-                self._reloader.serves(path, digest)
-                self._scanner.watch(path, found)
-            if not self._verdict["done"]:
-                self._asked_at = self._verdict["asked"]
-                self._reloader.resume()
-        self._watch.serving()
-        self._hear(now)
-        refusal = self._ledger.read(_REFUSAL)
-        if self._reloader.service:
-            self._changed(set(self._reloader.service), now)
-        if refusal is not None:
-            self._reloader.news(_refused(refusal))
-        pause = self._ledger.read(_PAUSE)
-        if pause is not None and self._desk is not None:
-            self._desk.pause(pause["until"])
-
-    def _plan_files(self) -> list[str]:
-        """Files besides modules that the targets are made of (an ini of paste)."""
-        plan = self._plan()
+    def listed_files(self) -> Iterable[str]:
+        """See `reload.backend.Backend`. Files besides modules that the targets consist of (an ini file of paste)."""
+        plan = self._means.plan()
         return [] if plan is None else [each for target in plan.targets for each in target.files()]
 
-    def _hear(self, now: float) -> None:
-        """Read what workers have written since the last time."""
+    def serves(self) -> bool:
+        """See `reload.backend.Backend`."""
+        return self._handover.approved is not None or any(slot.apps for slot in self._server.workers())
+
+    def reported(self, report: Report) -> None:
+        """See `reload.backend.Backend`."""
+        if report.news in (News.REFUSED, News.NOT_REPLACED):
+            self._handover.refused(report.why)
+        elif report.news in (News.REVERTED, News.RELOADED):
+            self._handover.refused(None)
+
+    # -- the beginning -------------------------------------------------------------------------------------------------
+
+    def _take_over(self, now: float) -> None:
+        """Go on where the leader before stopped, or begin with the first start."""
+        loop, handover = self._loop, self._handover
+        loop.watched.listed(self.listed_files())
+        loop.watched.trying()
+        service = handover.service()
+        for path, (seen, _) in service.items():
+            self._scanner.watch(path, seen)
+        self._machine.restored(
+            {path: content for path, (_, content) in service.items()},
+            handover.switching(),
+            handover.refusal(),
+            served=handover.approved is not None,
+        )
+        loop.watched.serving()
+        handover.restore_pause(loop.control)
+        self._notes.read(self._server.workers(), self._note_changed)
+        loop.changed(self._machine.service, now)
+
+    def _introduce(self, now: float) -> None:
+        """The first start is over when every worker is ready: what they have loaded is as good as tried."""
         slots = self._server.workers()
-        # None at all: the master itself waits.
-        self._held = not slots
-        for slot in slots:
-            name = worker_note(slot.number)
-            stamp = self._ledger.stamp(name)
-            if name not in self._heard or self._heard[name][0] != stamp:
-                note = self._ledger.read(name)
-                self._heard[name] = stamp, note
-                if note is not None and note["pid"] == slot.pid:
-                    self._heard_note_assets(slot.number, note)
-                    self._heard_loaded(note, now)
-            note = self._heard[name][1]
-            self._held = self._held or bool(note and note["pid"] == slot.pid and note["held"])
-        stamp = self._ledger.stamp(TROUBLE)
-        if stamp != self._heard_trouble:
-            self._heard_trouble = stamp
-            trouble = self._ledger.read(TROUBLE)
-            if trouble is not None and trouble["at"] > (self._verdict["began"] if self._verdict else 0.0):
-                self._in_trouble(trouble, now)
-
-    def _heard_note_assets(self, number: int, note: Note) -> None:
-        assets = note.get("assets")
-        if assets and self._heard_assets.get(number) != assets:
-            self._heard_assets[number] = assets
-            self._assets.heard(assets["folders"], assets["since"])
-
-    def _heard_loaded(self, note: Note, now: float) -> None:
-        if note["held"] or (self._verdict is not None and self._exchange.is_behind(note, self._verdict)):
-            # What that one has loaded is on its way out.
+        notes = self._notes.by_pid
+        if not slots or not all(slot.pid in notes and not notes[slot.pid]["held"] and is_ready(slot) for slot in slots):
             return
-        stale = set()
-        for path, (found, digest) in understood(note["files"]).items():
-            if path not in self._reloader.service:
-                self._scanner.watch(path, found)
-            self._reloader.serves(path, digest)
-            if self._digests.now(path) != self._reloader.service[path]:
-                stale.add(path)
-        if self._reloader.state is not State.SWITCHING:
-            self._debouncer.add(stale, now)
-
-    def _in_trouble(self, trouble: Note, now: float) -> None:
-        """Code that was let in did not load in a worker."""
-        why = _refused(trouble["why"])
-        nothing_serves = self._verdict is None and not any(slot.apps for slot in self._server.workers())
-        if nothing_serves:
-            self._failed_start = True
-            self._reloader.failed_start({path: digest for path, (_, digest) in understood(trouble["files"]).items()})
-        # At once the first time: what was in the way may be gone already.
-        self._retry_at = now + _RETRY * bool(self._troubles)
-        self._troubles += 1
-        if why.path is None and self._troubles == 1:
-            # Nobody knows where: a rehearsal will tell.
-            self._reloader.retry()
+        if not any(slot.apps for slot in slots):
             return
-        news = self._reloader.refused(why)
-        self._watch.refused(why, trouble["files"])
-        self._chronicle.refused(why, news)
-        if news:
-            self._journal.refusal(BROKEN_START if nothing_serves else NOT_REPLACED, why)
-
-    def _changed(self, found: set[str], now: float) -> None:
-        paths = self._assets.changed(found, self._watch.reloading(found))
-        if not paths:
-            return
-        folders = {path for path in paths if os.path.isdir(path)}
-        before = self._reloader.state
-        if not self._reloader.changed(paths - folders, folders):
-            return
-        if self._reloader.wanted:
-            self._asked_at = self._asked_at or now
-        elif before in (State.PROVING, State.REFUSED):
-            self._asked_at = None
-            self._ledger.remove(_REFUSAL)
-            self._watch.serving()
-            if self._verdict is not None and not self._verdict["done"]:
-                # Saved in the middle of a roll, and taken back: the roll goes on.
-                self._reloader.resume()
-            self._chronicle.idle()
-            self._journal.info(
-                "%s: as it is in service again, nothing to load", self._journal.names(paths), event="taken_back"
-            )
-
-    # -- deciding --------------------------------------------------------------------------------------------------
-
-    def _decide(self, now: float) -> None:
-        state = self._reloader.state
-        if self._reloader.wanted:
-            self._withdraw()
-        if self._reloader.due:
-            self._begin(now)
-        elif self._rehearsal is not None and state is State.IDLE:
-            # Taken back while it was being tried.
-            self._withdraw()
-        elif self._rehearsal is not None:
-            self._exchange.look(now)
-            try:
-                outcome = self._rehearsal.poll()
-            except OSError as error:
-                self._cannot_try(error, now)
-                return
-            if outcome is not None:
-                self._rehearsal = None
-                self._told_again = False
-                self._judge(outcome, now)
-        elif state is State.PROVING and now >= self._again_at and not self._reloader.wanted:
-            self._begin(now)
-        elif state is State.SWITCHING:
-            self._switch(now)
-        elif self._held and now >= self._retry_at:
-            self._retry_at = now + _RETRY
-            self._reloader.retry()
-        elif self._verdict is None:
-            self._introduce()
-
-    def _introduce(self) -> None:
-        """The first start is over when every worker is ready: what they have loaded is as good as proven."""
-        slots = self._server.workers()
-        notes = self._notes()
-        if slots and all(slot.pid in notes and not notes[slot.pid]["held"] and is_ready(slot) for slot in slots):
-            if not any(slot.apps for slot in slots) or self._reloader.state is State.REFUSED:
-                return
-            self._pronounce(set(), done=True)
-            self._watch.serving()
-            self._record.engine = self._engine.describe()
-            self._journal.info("watching %d files %s", len(self._scanner), self._record.engine, event="watching")
-            plan = self._plan()
-            if plan is None:
-                return
-            apps = max(slot.apps for slot in slots)
-            if apps > len(plan.targets):
-                self._journal.warning(
-                    "%d applications are loaded, %d known: the others are not rehearsed", apps, len(plan.targets)
-                )
-            if self._server.has_several_interpreters() or frameworks.unfinished():
-                # What another interpreter of the worker has loaded, or a request will, only a rehearsal can tell.
-                self._reloader.retry()
-
-    def _notes(self) -> dict[int, Note]:
-        """What each worker wrote down, by pid."""
-        return {note["pid"]: note for _, note in self._heard.values() if note is not None}
-
-    def _begin(self, now: float) -> None:
-        self._began = now
-        self._watch.trying()
-        requested = self._reloader.request is not None
-        pending = self._reloader.begin()
-        self._chronicle.begins(pending, requested)
-        why = compile_sources(path for path in pending if not os.path.isdir(path))
-        if why is not None:
-            self._refuse(why, {})
-            return
-        plan = self._plan()
+        self._machine.served()
+        self._handover.approve(self._machine.service, now)
+        self._loop.watched.serving()
+        self._history.engine = self._engine.describe()
+        self._log.info("watching %d files %s", len(self._scanner), self._history.engine, event="watching")
+        plan = self._means.plan()
         if plan is None:
-            self._judge(Outcome(None, {path: known_signature(path) for path in self._reloader.service}, 0.0), now)
             return
-        try:
-            self._rehearsal = Trial(plan, self._files, self._settings.boot_timeout)
-        except OSError as error:
-            self._cannot_try(error, now)
+        apps = max(slot.apps for slot in slots)
+        if apps > len(plan.targets):
+            self._log.warning("%d applications are loaded, %d known: the others are not tried", apps, len(plan.targets))
+        if self._server.has_several_interpreters() or frameworks.unfinished():
+            # What another interpreter of the worker has loaded, or a request will, only a trial can tell.
+            self._loop.retry(now)
 
-    def _cannot_try(self, error: OSError, now: float) -> None:
-        """No process, no temporary file: that says nothing about the code."""
-        self._rehearsal = None
-        self._again_at = now + _RETRY
-        if not self._told_again:
-            self._told_again = True
-            self._journal.warning("new code cannot be tried, trying again every 5 s: %s", error)
+    # -- what workers report ---------------------------------------------------------------------------------------------
 
-    def _withdraw(self) -> None:
-        rehearsal, self._rehearsal = self._rehearsal, None
-        if rehearsal is not None:
-            rehearsal.cancel()
+    def _read_notes(self, now: float) -> None:
+        self._notes.read(self._server.workers(), self._note_changed)
+        failure = self._notes.load_failure()
+        if failure is not None and failure["at"] > self._handover.approved_at:
+            self._load_failed(failure, now)
 
-    def _judge(self, outcome: Outcome, now: float) -> None:
-        for path, found in outcome.loaded.items():
-            self._scanner.watch(path, found)
-            self._reloader.tried(path, self._digests.at(path, found))
-        if outcome.refused is not None:
-            self._refuse(outcome.refused, outcome.loaded)
-        elif self._reloader.outdated():
-            # Saved while it was being imported: what was proven is not what is on disk.
-            self._begin(now)
-        else:
-            request = self._reloader.request
-            pending = self._reloader.proven()
-            forget_bytecode(pending)
-            self._pronounce(pending, done=False, request=request)
-
-    def _refuse(self, why: Refusal, loaded: Any) -> None:
-        news = self._reloader.refused(why)
-        self._watch.refused(why, loaded)
-        self._ledger.write(_REFUSAL, dataclasses.asdict(why))
-        self._chronicle.refused(why, news)
-        if news:
-            self._asked_at = None
-            serves = self._verdict is not None or any(slot.apps for slot in self._server.workers())
-            self._journal.refusal(REFUSED if serves else BROKEN_START, why)
-
-    def _pronounce(self, pending: set[str], *, done: bool, request: str | None = None) -> None:
-        """Write down what is good from now on; the gates open. *request*: who wants all workers anew, if somebody does."""
-        if self._verdict is not None and not self._verdict["done"]:
-            # The one before did not get through to all workers: this one brings its changes, too.
-            pending = pending.union(self._verdict["changed"])
-            request = request or self._verdict.get("request")
-        files: Loaded = {path: (known_signature(path), digest) for path, digest in self._reloader.service.items()}
-        self._verdict = {
-            "began": self._began or time.monotonic(),
-            "asked": self._asked_at or self._began,
-            "files": written(files),
-            "changed": sorted(pending),
-            "request": request,
-            "done": done,
-        }
-        self._ledger.write(VERDICT, self._verdict)
-        self._ledger.remove(_REFUSAL)
-
-    def _switch(self, now: float) -> None:
-        verdict = self._verdict
-        assert verdict is not None
-        if not self._exchange.step(verdict, self._notes(), now):
+    def _note_changed(self, number: int, note: Note) -> None:
+        assets = note.get("assets")
+        if assets and self._assets_of.get(number) != assets:
+            self._assets_of[number] = assets
+            self._assets.heard(assets["folders"], assets["since"])
+        approved = self._handover.approved
+        if note["held"] or (approved is not None and is_behind(note, approved)):
+            # This worker is about to be replaced.
             return
-        self._troubles = 0
-        self._verdict = {**verdict, "done": True}
-        self._ledger.write(VERDICT, self._verdict)
-        self._reloader.switched()
-        self._watch.serving()
-        seconds, self._asked_at = time.monotonic() - (self._asked_at or now), None
-        changed = verdict["changed"]
-        count = len(self._server.workers())
-        # Repaired while it was being tried, nobody can say what was saved.
-        cause = "the repaired start" if self._failed_start and not changed else None
-        request = verdict.get("request") or cause
-        names = self._journal.names(changed, request)
-        self._failed_start = False
-        if names:
-            text = "reloaded in %.2f s: %s; %d worker" + ("s" if count != 1 else "")
-            told = {"seconds": seconds, "files": changed, "workers": count}
-            self._journal.info(text, seconds, names, count, event="reloaded", **told)
-            self._chronicle.reloaded(changed, seconds, count, request)
+        for path, (seen, content) in decoded(note["files"]).items():
+            self._loop.loaded(path, seen, content=content)
 
+    def _load_failed(self, failure: Note, now: float) -> None:
+        """Code did not load in a worker, though its gate was open."""
+        why, loaded = refusal_of(failure["why"]), decoded(failure["files"])
+        self._failed_at = failure["at"]
+        # At once the first time: what was in the way may be gone already.
+        self._retry_at = now + _RETRY * bool(self._failures)
+        self._failures += 1
+        if why.path is None and self._machine.phase in (Phase.TRYING, Phase.REFUSED):
+            # Only a trial can tell where.
+            return
+        if why.path is not None or self._failures > 1:
+            self._loop.lost(why, {path: content for path, (_, content) in loaded.items()}, now)
+            return
+        if not self.serves():
+            self._machine.forget(loaded)
+            self._loop.changed(loaded, now)
+        if not self._loop.busy_trying:
+            self._loop.retry(now)
 
-def _refused(note: Note) -> Refusal:
-    return Refusal(**{**note, "files": tuple(note["files"])})
+    def _retry_waiting(self, now: float) -> None:
+        """A worker waits for good code: try again now and then, the cause may have passed by itself."""
+        if not self._notes.waiting or now < self._retry_at or self._loop.busy_trying:
+            return
+        phase, failed = self._machine.phase, self._failed_at > self._handover.approved_at
+        if phase in (Phase.IDLE, Phase.REFUSED) or (phase is Phase.SWITCHING and failed):
+            self._retry_at = now + _RETRY
+            if phase is not Phase.REFUSED:
+                # A save that is not noticed yet may be why the worker waits.
+                self._loop.changed(self._machine.service, now)
+            if not self._loop.busy_trying:
+                self._loop.retry(now)

@@ -1,9 +1,16 @@
-"""Checks of uWSGI's options: what gets in the way of reloads, and what to do. They need no uWSGI."""
+"""Checks uWSGI's options: what gets in the way of reloads, and what to do. Lines for the log of the running uWSGI at its
+start, and findings for `wsgi-reload doctor`.
+"""
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
+
+from ..core.finding import Finding
+from ..process.sockets import somaxconn
+from .server import Server
 
 APART = ("mule", "mules", "farm", "spooler")
 """Options that make processes which are not workers, and are not rolled with them."""
@@ -29,7 +36,7 @@ class OptionCheck(NamedTuple):
 def option_checks(
     options: Collection[str], *, lazy: bool, workers: int, threads: bool, executable: bool, files: int
 ) -> Iterator[OptionCheck]:
-    """The traps in a set-up, none where all is well.
+    """The problems of a set-up, none where all is well.
 
     *options*: the names of those that are on. *threads*: whether Python threads run in the workers. *executable*: whether
     uWSGI can execute itself anew. *files*: how many files it may open.
@@ -87,7 +94,7 @@ def option_checks(
 
 
 def queue(options: Collection[str], *, stalls: bool, listen: int, somaxconn: int | None) -> Iterator[OptionCheck]:
-    """Traps in how many connections can wait, and in a start that fails.
+    """The problems with how many connections can wait, and with a start that fails.
 
     *options*: the names of those that are on. *stalls*: whether clients wait for an import at a reload. *listen*: how many
     connections uWSGI lets wait; *somaxconn*: how many the system does, None where that is not known.
@@ -106,3 +113,54 @@ def queue(options: Collection[str], *, stalls: bool, listen: int, somaxconn: int
             "add lazy-apps",
             ("need-app",),
         )
+
+
+def complaints(server: Server, executable: bool) -> Iterator[str]:
+    """The lines for this *server*, none where all is well. *executable*: whether uWSGI can execute itself anew."""
+    found = {(problem.id, problem.options): problem for problem in _problems(server, executable)}
+    # Of the same option, so one line.
+    lost = [f", and {problem.text}" for problem in found.values() if problem.id == ROUTER]
+    for problem in found.values():
+        if problem.id != ROUTER:
+            yield f"{problem.text}{lost[0] if lost and problem.id == LAZY else ''}; {problem.fix}"
+
+
+def findings(server: Server, executable: bool) -> Iterator[Finding]:
+    """The findings about *server*'s options. *executable*: whether uWSGI can execute itself anew."""
+    found = list(_problems(server, executable))
+    listen = int(server.option("listen") or 100)
+    found += queue(
+        server.options(),
+        stalls=bool({"lazy-apps", "apart", "one-worker"} & {each.id for each in found}),
+        listen=listen,
+        somaxconn=somaxconn(),
+    )
+    for problem in found:
+        text = f"{problem.text} at each reload" if problem.id == ROUTER else problem.text
+        yield Finding(problem.id, _where(server, problem), text, problem.fix)
+
+
+def application(server: Server) -> str:
+    """The module and callable, or the file, that *server* loads; empty where its options name none."""
+    given = map(server.option, ("wsgi", "module", "wsgi-file", "file"))
+    return next(filter(None, given), "")
+
+
+def _problems(server: Server, executable: bool) -> Iterator[OptionCheck]:
+    return option_checks(
+        server.options(),
+        lazy=server.lazy,
+        workers=int(server.option("processes") or server.option("workers") or 1),
+        threads=server.has_threads,
+        executable=executable,
+        files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    )
+
+
+def _where(server: Server, problem: OptionCheck) -> str:
+    place = f"process {server.master}"
+    name = next((name for name in problem.options if server.option(name) is not None), None)
+    if name is None:
+        return place
+    value = server.option(name)
+    return f"{place}: {name}" + (f" = {value}" if value else "")

@@ -48,7 +48,7 @@ class Server:
         self.lazy = "lazy-apps" in uwsgi.opt or "lazy" in uwsgi.opt
         self.log = Log()
         self.was_reloaded = bool(getattr(uwsgi, "is_a_reload", False))
-        self._kept: Callable[[int], None] | None = None
+        self._kept: Callable[[int], object] | None = None
 
     def number(self) -> int:
         """The number of this worker; 0 in the master, a mule and a spooler."""
@@ -147,7 +147,7 @@ class Server:
             sys.stderr.flush()
             os.execvp(command[0], command)
         except OSError as error:
-            self.log.error("reload hooks: uWSGI cannot be executed anew: %s; restart it", error)
+            self.log.error("reload: uWSGI cannot be executed anew: %s; restart it", error)
 
     def way_out(self) -> Callable[[], object] | None:
         """What has this worker end after the request that it has, or has accepted; None where only a signal can.
@@ -166,11 +166,7 @@ class Server:
         """Whether this worker has a request, or one of uWSGI's signals to answer."""
         return any(slot.busy for slot in self.workers() if slot.number == self.number())
 
-    def reload(self) -> None:
-        """Have the master stop all workers and execute uWSGI anew."""
-        uwsgi.reload()
-
-    def beat(self, number: int, call: Callable[[int], None], seconds: int) -> None:
+    def register_timer(self, number: int, call: Callable[[int], object], seconds: int) -> None:
         """Have *call* answer the signal *number*; with *seconds* above 0 it comes that often, to any idle worker."""
         # uWSGI keeps the address and no reference.
         self._kept = call

@@ -1,7 +1,7 @@
-"""What the workers of one uWSGI master tell each other: small JSON notes in a private folder, and one lock.
+"""Keeps what the workers of one uWSGI master share: small JSON notes in a private folder, and the leader's lock.
 
 uWSGI forks workers from a master that, under lazy-apps, has nothing of ours in it: no pipe can be inherited. So what
-must outlive a worker lies here: what each worker has loaded, what was proven last, and who leads.
+must outlive a worker lies here (see `notes`).
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class SharedState:
         try:
             _write_atomically(path, note)
         except FileNotFoundError:
-            # Somebody has cleaned temporary folders.
+            # The runtime directory was deleted.
             make_home(self._home.kind, self._home.pid)
             _write_atomically(path, note)
 
     def restore(self, name: str, note: Note) -> None:
-        """Write *note* again where somebody has removed it. Raises OSError."""
+        """Write *note* again where it was removed. Raises OSError."""
         if self.stamp(name) is None:
             self.write(name, note)
 
@@ -77,16 +77,16 @@ class SharedState:
         except OSError:
             pass
 
-    def lead(self) -> bool:
-        """Whether this process leads from now on. It does until it ends: then the kernel gives the lock away.
+    def acquire_lock(self) -> bool:
+        """Whether this process has the leader's lock now. It has until it ends: then the kernel releases the lock.
 
-        Or until somebody removes the lock (temporary folders are cleaned): then whoever locks the next one first does.
-        A record lock, not `flock`: what the application forks does not inherit it.
+        Or until the runtime directory is deleted: then the first process that locks a new one has it. A record lock, not
+        `flock`: processes that the application forks do not inherit it.
         """
         if self._lock >= 0:
             if os.fstat(self._lock).st_nlink:
                 return True
-            self.resign()
+            self.release_lock()
         lock = os.open(os.path.join(self._folder, _LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,7 +96,7 @@ class SharedState:
         self._lock = lock
         return True
 
-    def resign(self) -> None:
+    def release_lock(self) -> None:
         """Let another process lead."""
         if self._lock >= 0:
             os.close(self._lock)

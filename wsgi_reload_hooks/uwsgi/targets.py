@@ -1,4 +1,4 @@
-"""What uWSGI loads, told by its options; and the interpreter that it would be in an ordinary process."""
+"""What uWSGI loads, by its options; the interpreter that it would be in an ordinary process; and the plan of a trial."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..core.log import ReloadLog
 from ..core.settings import ENV_PREFIX, Settings
-from ..trial.trial import Plan, Target, run_trial
+from ..trial.plan import Plan, Target
+from ..trial.trial import run_trial
 from ..watching.rules import Files
+from .server import Server
 
 _DEFAULT = "application"
 _TABLE = "applications"
@@ -43,13 +46,13 @@ class NoInterpreter(LookupError):
 
 
 def targets(options: Mapping[str, Any]) -> tuple[tuple[Target, ...], list[str]]:
-    """Return what uWSGI loads with *options* (``uwsgi.opt``), and a line for each thing that cannot be rehearsed.
+    """Return what uWSGI loads with *options* (``uwsgi.opt``), and a line for each thing that cannot be tried.
 
     Relative names are relative to the working directory at the time when uWSGI loads them. Of several mounts only the
     last is known: under Python 3 ``uwsgi.opt`` keeps the last value of a repeated option.
     """
     complaints = [
-        f"{name} is set: {why}, and that cannot be rehearsed" for name, why in _BEYOND_US.items() if name in options
+        f"{name} is set: {why}, and that cannot be tried" for name, why in _BEYOND_US.items() if name in options
     ]
     found = [target for target in [_main_target(options)] if target is not None]
     rooms = "single-interpreter" not in options
@@ -58,17 +61,17 @@ def targets(options: Mapping[str, Any]) -> tuple[tuple[Target, ...], list[str]]:
         point, _, what = mount.partition("=")
         target = _mount_target(what, _text(options, "callable") or _DEFAULT, len(found) if rooms else 0)
         if target is None:
-            complaints.append(f"mount {mount}: this is not known to be Python, and is not rehearsed")
+            complaints.append(f"mount {mount}: this is not known to be Python, and is not tried")
         elif point not in seen:
             # uWSGI skips a mount point that it has already.
             seen.add(point)
             found.append(target)
     for target in list(found):
         if "://" in target.name and target.kind == "file":
-            complaints.append(f"{target.name} is no file, and is not rehearsed")
+            complaints.append(f"{target.name} is no file, and is not tried")
             found.remove(target)
     if not found and not complaints:
-        complaints.append("no option names an application: new code is compiled, but not rehearsed")
+        complaints.append("no option names an application: new code is compiled, but not tried")
     return tuple(found), complaints
 
 
@@ -181,3 +184,44 @@ def _is_like_us(command: tuple[str, ...]) -> bool:
         return run_trial(plan, Files(Settings(), os.sep), _PROOF_SECONDS).refused is None
     except OSError:
         return False
+
+
+# -- the plan of a trial ---------------------------------------------------------------------------------------------
+
+
+class TrialPlan:
+    """Makes the plans of trials of *targets*, in the surroundings that they have in this process."""
+
+    def __init__(
+        self, server: Server, settings: Settings, files: Files, targets: tuple[Target, ...], log: ReloadLog
+    ) -> None:
+        self._server = server
+        self._settings = settings
+        self._files = files
+        self._targets = targets
+        self._log = log
+        self._folder = os.getcwd()
+        self._command: tuple[str, ...] | None = None
+
+    def make(self) -> Plan | None:
+        """Return a plan as of now, None where nothing can be tried."""
+        if not self._targets or not self._settings.trial:
+            return None
+        if self._command is None:
+            try:
+                self._command = interpreter()
+            except NoInterpreter as error:
+                self._targets = ()
+                self._log.warning("%s; until then new code is compiled, not tried", error)
+                return None
+        return Plan(
+            command=self._command,
+            path=tuple(sys.path),
+            folder=self._folder,
+            root=self._files.root,
+            targets=self._targets,
+            environ=dict(os.environ),
+            modules={"uwsgi": self._server.stand_in()},
+            argv=tuple(sys.argv),
+            warmup=self._settings.warmup,
+        )

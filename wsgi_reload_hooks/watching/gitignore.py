@@ -27,6 +27,7 @@ class GitIgnore:
                 break
             self._top = above
         self._files: dict[str, Patterns] = {}
+        self._folders: dict[str, list[tuple[str, int]]] = {}
         self._reasons: dict[str, str] = {}
 
     def reason(self, path: str, is_folder: bool) -> str:
@@ -51,29 +52,29 @@ class GitIgnore:
         }
 
     def _own_reason(self, path: str, is_folder: bool) -> str:
-        folder = os.path.dirname(path)
-        while True:
-            # The deepest file wins.
-            files = [os.path.join(folder, ".gitignore")]
-            if folder == self._top:
-                files.append(os.path.join(folder, ".git", "info", "exclude"))
-            name = path[len(os.path.join(folder, "")) :] + "/" * is_folder
-            for file in files:
-                if file not in self._files:
-                    self._files[file] = _compiled(_content(file))
-                decided = self._files[file].last(name)
-                if decided is not None:
-                    return self._shown(file, *decided, is_folder)
-            if folder == self._top:
-                return ""
-            folder = os.path.dirname(folder)
+        for file, start in self._of(os.path.dirname(path)):
+            rules = self._files[file]
+            decided = rules.last(path[start:] + "/" * is_folder)
+            if decided is not None:
+                number, ignores = decided
+                text = rules.lines[number - 1].strip()
+                # It ignores all that is in a folder, not the folder itself: others may take back what is in it.
+                if not ignores or (is_folder and text.endswith("/**")):
+                    return ""
+                return f"line {number} {text!r} of {os.path.relpath(file, self._root)}"
+        return ""
 
-    def _shown(self, file: str, number: int, ignores: bool, is_folder: bool) -> str:
-        text = self._files[file].lines[number - 1].strip()
-        # It ignores all that is in a folder, not the folder itself: others may take back what is in it.
-        if not ignores or (is_folder and text.endswith("/**")):
-            return ""
-        return f"line {number} {text!r} of {os.path.relpath(file, self._root)}"
+    def _of(self, folder: str) -> list[tuple[str, int]]:
+        """The files with rules for what is in *folder*, the deepest first, and where the paths begin that they mean."""
+        if folder not in self._folders:
+            start = len(os.path.join(folder, ""))
+            own = [(os.path.join(folder, ".gitignore"), start)]
+            if folder == self._top:
+                own.append((os.path.join(folder, ".git", "info", "exclude"), start))
+            self._files.update((file, _compiled(_content(file))) for file, _ in own)
+            above = [] if folder == self._top else self._of(os.path.dirname(folder))
+            self._folders[folder] = [each for each in own if any(self._files[each[0]].lines)] + above
+        return self._folders[folder]
 
 
 @functools.lru_cache(maxsize=256)

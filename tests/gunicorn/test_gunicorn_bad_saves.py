@@ -153,6 +153,29 @@ def test_a_new_package_repairs_a_failed_import(project: Project) -> None:
         server.wait_for_version(project.version)
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder that takes no files")
+@pytest.mark.parametrize("options", [[], ["--preload"]], ids=["each", "preload"])
+def test_no_room_for_new_workers_is_retried_and_no_refusal(options: list[str], project: Project) -> None:
+    """Where no file for a worker can be made the save waits: nothing is said about the code, the retry needs no save."""
+    room = project.root / "room"
+    (project.root / "files").mkdir()
+    room.symlink_to("files")
+    with Gunicorn(project, *options, "--worker-tmp-dir", str(room), workers=2) as server:
+        server.wait_for_log(patterns.WATCHING)
+        good, before = project.version, server.workers()
+        room.unlink()
+        room.symlink_to("/proc")
+        project.release()
+        server.wait_for_log(patterns.OURS + "cannot start the trial process, retrying every 5 s: ")
+        assert server.version() == good and server.workers() == before
+        room.unlink()
+        room.symlink_to("files")
+        server.wait_for_version(project.version)
+        server.wait_for_log(patterns.RELOADED)
+        assert server.count("cannot start the trial process") == 1
+        assert server.count(patterns.REFUSED) == 0
+
+
 @pytest.mark.parametrize("cause", ["os._exit(3)", "import sys; sys.exit(4)", "raise SystemExit(3)"])
 def test_a_hup_does_not_let_broken_code_in(cause: str, project: Project) -> None:
     """HUP with broken code on disk: the server lives, the old version serves."""

@@ -292,15 +292,27 @@ def test_every_hook_of_the_user_fires(way: str, project: Project, tmp_path: Path
     assert notes.count("old ")["on_exit"] == 0
 
 
-def test_a_hook_that_raises_does_not_stop_a_reload(project: Project) -> None:
-    """`on_reload` raises: it is logged, and the new code is served all the same."""
-    configure(project, "beside", "def on_reload(server):\n    raise RuntimeError('the hook is broken')\n")
+@pytest.mark.parametrize("hook", ["on_reload(server)", "pre_fork(server, worker)"])
+def test_hook_that_raises_refuses_the_save_and_the_next_one_heals(hook: str, project: Project) -> None:
+    """The refusal names the hook and its file, the old workers serve; once the hook is good, a save goes in."""
+    flag = project.root / "broken-hook"
+    text = (
+        f"import os\n\n\ndef {hook}:\n    if os.path.exists({str(flag)!r}):\n        raise RuntimeError('no queue')\n"
+    )
+    configure(project, "beside", text)
+    name = hook.partition("(")[0]
     with Gunicorn(project, workers=2) as server:
+        good, before = project.version, server.workers()
+        flag.touch()
+        project.release()
+        server.wait_for_log(
+            patterns.refused(rf"gunicorn\.conf\.py, line 6: the hook {name} raised: RuntimeError: no queue")
+        )
+        assert server.version() == good and server.workers() == before
+        flag.unlink()
         project.release()
         server.wait_for_version(project.version)
-        server.wait_for_log("the hook is broken")
-        project.release()
-        server.wait_for_version(project.version)
+        server.wait_for_workers(2)
 
 
 def test_hooks_given_as_dotted_names(project: Project) -> None:

@@ -64,7 +64,7 @@ def test_who_retires_at_any_moment_is_not_replaced(project: Project) -> None:
     project.save(
         "conf.py",
         "import time\nimport wsgi_reload_hooks.gunicorn_conf\nfrom wsgi_reload_hooks.gunicorn.watcher import Watcher\n"
-        "look = Watcher.look\ndef slowly(self):\n    look(self)\n    time.sleep(0.1)\nLookout.look = slowly\n",
+        "look = Watcher.look\ndef slowly(self):\n    look(self)\n    time.sleep(0.1)\nWatcher.look = slowly\n",
     )
     with Gunicorn(project, configuration=project.root / "conf.py", workers=3) as server:
         server.wait_for_workers(3)

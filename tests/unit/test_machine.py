@@ -317,6 +317,22 @@ def test_successor_goes_on_with_an_unfinished_switch() -> None:
     assert kinds(machine.failed(machine.attempt, WHY, {"a": b"bad"}, 3.0)) == ["still refused"]
 
 
+def test_files_that_are_left_out_are_not_reported_as_reloaded(world: World) -> None:
+    """Only of the attempt that left them out."""
+    world.save("a", b"a2")
+    world.save("b", b"b2")
+    world.machine.leave_out(world.attempt(), ["b"])
+    world.load()
+    world.passed()
+    (report,) = world.switched()
+    assert isinstance(report, Report) and report.paths == {"a"}
+    world.save("b", b"b3")
+    world.load()
+    world.passed()
+    (report,) = world.switched()
+    assert isinstance(report, Report) and report.paths == {"b"}
+
+
 def test_file_that_is_gone_for_good_is_forgotten(world: World) -> None:
     """It was loaded and removed: nothing of it is pending."""
     world.machine.forget(["a"])

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..control.channel import Message
 from ..core.log import ReloadLog
+from ..core.refusal import Refusal
 from ..core.settings import Settings
 from ..process.helper import Helper
 from ..process.sockets import somaxconn
@@ -17,8 +18,6 @@ from ..reload.commands import Attempt, News, Phase, Report
 from ..reload.loop import ReloadLoop
 from ..report.publisher import Publisher
 from ..trial.compile_first import CompileFirst
-from ..trial.plan import Outcome
-from ..trial.trial import FinishedTrial
 from ..watching.rules import Files
 from ..watching.signature import Digest
 from .after_fork import AfterFork
@@ -27,7 +26,7 @@ from .config import ConfigurationUpdate, configuration_files
 from .pool import WorkerPool
 from .rights import rights_of_workers
 from .setting_checks import check_settings
-from .user_hooks import named, refusal_from
+from .user_hooks import named
 from .watcher import Watcher
 from .worker import SpawnSpec
 from .worker_handle import Batch, WorkerHandle, WorkerState
@@ -67,36 +66,40 @@ class GunicornBackend:
         self._after_fork = after_fork
         rights = rights_of_workers(server.cfg)
         self.helper = Helper(sys.executable, None if rights is None else (rights.uid, rights.gid, rights.groups))
-        self._configuration = ConfigurationUpdate(server, log, self._content)
+        self.configuration = ConfigurationUpdate(server, log, self._content)
         self._trial: BatchTrial | None = None
         self._replaces_more = False
 
     # -- the trial -----------------------------------------------------------------------------------------------------
 
     def start_trial(self, attempt: Attempt) -> Trial:
-        """See `reload.backend.Backend`. The user's on_reload comes before the first fork, as in gunicorn."""
-        self._trial = None
+        """See `reload.backend.Backend`."""
         self.withdraw(self.pool.batch())
-        self._configuration.restore()
-        try:
-            why = self._configuration.load(attempt, self.serves())
-            if why is None:
-                with named("on_reload"):
-                    self._server.cfg.on_reload(self._server)
-        except Exception as error:
-            why = refusal_from(error, self.files.ours)
-        if why is not None:
-            self._configuration.restore()
-            return FinishedTrial(Outcome(why, {}, 0.0))
-        self.loop.machine.leave_out(attempt, self._configuration.refused_files)
-        workers = self.pool.target if self._configuration.workers is None else self._configuration.workers
-        size = min(self.settings.surge or workers, workers)
+        self.configuration.restore()
+        self._trial = None
 
         def boot() -> Trial:
-            self._trial = BatchTrial(self, size, attempt, over=self._configuration.restore)
+            self._trial = BatchTrial(self, attempt)
             return self._trial
 
         return CompileFirst(self.helper, attempt.paths - self.loop.watched.names, boot, self.settings.boot_timeout)
+
+    def prepare(self, attempt: Attempt) -> Refusal | None:
+        """Do what comes before the first fork: load the configuration, call the user's on_reload.
+
+        Why *attempt* is refused, if it is. Raises HookFailed.
+        """
+        why = self.configuration.load(attempt, self.serves())
+        if why is None:
+            self.loop.machine.leave_out(attempt, self.configuration.refused_files)
+            with named("on_reload"):
+                self._server.cfg.on_reload(self._server)
+        return why
+
+    def batch_size(self) -> int:
+        """How many new workers boot at once."""
+        workers = self.pool.target if self.configuration.workers is None else self.configuration.workers
+        return min(self.settings.surge or workers, workers)
 
     def spawn(self, batch: Batch) -> None:
         """Start the workers of *batch*. Raises OSError, and what the user's pre_fork raises."""
@@ -118,7 +121,7 @@ class GunicornBackend:
         batch = self.pool.batch()
         if batch is not None and batch.attempt is not None and not self.loop.busy_trying:
             self.withdraw(batch)
-            self._configuration.restore()
+            self.configuration.restore()
 
     # -- the switch ----------------------------------------------------------------------------------------------------
 
@@ -126,8 +129,8 @@ class GunicornBackend:
         """See `reload.backend.Backend`: let the new workers in, and retire as many old ones."""
         assert self._trial is not None and self._trial.batch is not None
         batch, self._trial = self._trial.batch, None
-        if self._configuration.workers is not None:
-            self.pool.target = self._configuration.workers
+        if self.configuration.workers is not None:
+            self.pool.target = self.configuration.workers
         new = self._new_workers(batch)
         old = [each for each in self.pool.all(WorkerState.SERVING, WorkerState.BOOTING) if each not in new]
         old.sort(key=lambda member: not member.error_page)
@@ -136,7 +139,7 @@ class GunicornBackend:
         for member in self.pool.all(WorkerState.SERVING, WorkerState.BOOTING):
             member.wants_replacement = member not in new
         self._replaces_more = len(leaving) < len(old)
-        self._configuration.keep()
+        self.configuration.keep()
 
     def let_in(self, batch: Batch, leaving: Iterable[WorkerHandle]) -> None:
         """Open the gate of *batch*, whose workers are all ready, and retire those that are *leaving*."""
@@ -243,9 +246,7 @@ class GunicornBackend:
 
     def reported(self, report: Report) -> None:
         """See `reload.backend.Backend`. Good code may be in service beside a configuration that is refused."""
-        if report.news in (News.REFUSED, News.STILL_REFUSED, News.REVERTED):
-            self._configuration.restore()
-        refused = self._configuration.still_refused() if report.news is News.RELOADED else None
+        refused = self.configuration.still_refused() if report.news is News.RELOADED else None
         if refused is not None:
             why, is_news = refused
             self._publisher.refused(why, is_news)

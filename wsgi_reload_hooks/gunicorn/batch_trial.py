@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..core.refusal import Refusal
@@ -22,48 +21,53 @@ _REPORTS_WITHIN = 1.0
 
 
 class BatchTrial:
-    """*size* new workers boot together; implements `reload.loop.Trial`. Replacements of single workers use it, too.
+    """New workers boot together; implements `reload.loop.Trial`. Replacements of single workers use it, too.
 
-    *attempt* is None for replacements of the workers with the pids *replaces*. *over* is called when it has failed or
-    is cancelled.
+    *attempt* is what they try; None where *size* workers replace those with the pids *replaces*.
     """
 
     def __init__(
         self,
         backend: GunicornBackend,
-        size: int,
         attempt: Attempt | None = None,
+        size: int = 0,
         replaces: frozenset[int] = frozenset(),
-        over: Callable[[], object] = lambda: None,
     ) -> None:
         self.batch: Batch | None = None
         self._backend = backend
         self._pool = backend.pool
-        self._size = size
         self._attempt = attempt
+        self._size = size
         self._replaces = replaces
-        self._over = over
 
     def poll(self) -> Outcome | None:
-        """The outcome, None while workers boot. Raises OSError where no process or file can be had."""
+        """The outcome, None while workers boot. The first call starts them: of many requests at once only the last costs.
+
+        Raises OSError where no process or file can be had.
+        """
         now = time.monotonic()
-        if self.batch is None:
-            if self._attempt is not None and not self._has_room(now):
-                return None
-            why = self._begin(now)
-        else:
-            why = self._failure(self.batch, now)
+        if self.batch is None and self._attempt is not None and not self._has_room(now):
+            return None
+        try:
+            why = self._begin(now) if self.batch is None else None
+            if why is None and self.batch is not None:
+                why = self._failure(self.batch, now)
+        except OSError:
+            raise
+        except Exception as error:
+            # A hook of the user's raised, or the worker class.
+            why = refusal_from(error, self._backend.files.ours)
         if why is not None:
             self.cancel()
             return Outcome(why, {}, 0.0)
-        assert self.batch is not None
-        return None if self._late(self.batch) else Outcome(None, {}, 0.0)
+        return None if self.batch is None or self._late(self.batch) else Outcome(None, {}, 0.0)
 
     def cancel(self) -> None:
-        """Stop its workers."""
+        """Stop its workers, and put the configuration of before back."""
         if self.batch is not None and not self.batch.closed:
             self._pool.withdraw(self.batch, time.monotonic())
-        self._over()
+        if self._attempt is not None:
+            self._backend.configuration.restore()
 
     def _has_room(self, now: float) -> bool:
         """Whether few enough old workers retire. Saves that follow each other quickly would pile them up."""
@@ -73,16 +77,16 @@ class BatchTrial:
         return False
 
     def _begin(self, now: float) -> Refusal | None:
-        changed = frozenset() if self._attempt is None else self._attempt.paths
+        """Start the workers; why they are not, where the attempt is refused before."""
+        changed: frozenset[str] = frozenset()
+        if self._attempt is not None:
+            why = self._backend.prepare(self._attempt)
+            if why is not None:
+                return why
+            self._size, changed = self._backend.batch_size(), self._attempt.paths
         deadline = now + self._backend.settings.boot_timeout
         self.batch = Batch(Gate(), deadline, self._size, self._attempt, self._replaces, changed)
-        try:
-            self._backend.spawn(self.batch)
-        except OSError:
-            raise
-        except Exception as error:
-            # The user's pre_fork raised.
-            return refusal_from(error, self._backend.files.ours)
+        self._backend.spawn(self.batch)
         return None
 
     def _late(self, batch: Batch) -> list[WorkerHandle]:

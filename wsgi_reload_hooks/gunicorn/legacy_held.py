@@ -115,7 +115,7 @@ class HeldWorkers:
             self._start(missing, frozenset(), now)
 
     def _start(self, size: int, replaces: frozenset[int], now: float) -> None:
-        self._trial = BatchTrial(self._backend, size, None, replaces)
+        self._trial = BatchTrial(self._backend, None, size, replaces)
         self._advance(self._trial, now)
 
     def _lost(self, why: Refusal, loaded: dict[str, Digest], now: float) -> None:

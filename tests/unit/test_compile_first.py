@@ -112,8 +112,11 @@ def test_helper_that_is_killed_once_is_started_again(helper: Helper, tmp_path: P
     """That says nothing about the code."""
     good = save(tmp_path / "good.py", "x = 1\n")
     assert outcome(helper, good) is GOOD
-    os.kill(helper.pid, 9)
+    killed = helper.pid
+    os.kill(killed, 9)
     assert outcome(helper, good) is GOOD
+    with pytest.raises(ChildProcessError):
+        os.waitpid(killed, os.WNOHANG)
 
 
 def test_cancelled_while_it_compiles(helper: Helper, tmp_path: Path) -> None:

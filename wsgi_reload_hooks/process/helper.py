@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 from collections.abc import Iterable
 from typing import Any
 
@@ -80,12 +82,12 @@ class Helper:
         native, pid = Native(), self.pid
         self.leave()
         if pid and os.getpid() == self._owner:
-            try:
-                os.killpg(pid, 9)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                # macOS raises the latter for a zombie.
+                os.killpg(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                # gunicorn reaps all children.
                 native.waitpid(pid, 0)
-            except (ChildProcessError, ProcessLookupError):
-                # Reaped already: gunicorn reaps all children.
-                pass
 
     def leave(self) -> None:
         """In a process that was forked from its owner: keep nothing of it, so that its owner's end is its end."""

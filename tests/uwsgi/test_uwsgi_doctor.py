@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from unittest import mock
@@ -109,7 +110,9 @@ def test_project_of_uwsgi_is_examined(project: Project, doctor: Doctor) -> None:
         "sub/lib/site-packages/shop.py", "def app(environ, start):\n    start('200 OK', [])\n    return [b'v 0']\n"
     )
     text = "[uwsgi]\nhttp-socket = 127.0.0.1:$(PORT)\nmodule = shop:app\nchdir = sub\nmaster = true\nlazy-apps = true\n"
-    text += "env = WSGI_RELOAD_EXTRA_FILES=*.js\nimport = wsgi_reload_hooks.uwsgi_timer\nbinary-path = /bin/python\n"
+    text += (
+        f"env = WSGI_RELOAD_EXTRA_FILES=*.js\nimport = wsgi_reload_hooks.uwsgi_timer\nbinary-path = {sys.executable}\n"
+    )
     project.save("mine.ini", text + "pythonpath = lib/site-packages\nprocesses = 2\n")
     with Uwsgi(project, configuration="mine.ini") as server:
         wait_until(lambda: answers(server), "the hooks can be asked")

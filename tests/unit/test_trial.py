@@ -450,7 +450,8 @@ def test_withdrawn(tmp_path: Path) -> None:
 
 ALONE = """
 from wsgi_reload_hooks.watching.rules import Files
-from wsgi_reload_hooks.trial.trial import Plan, Trial, Target, run_trial
+from wsgi_reload_hooks.trial.plan import Plan, Target
+from wsgi_reload_hooks.trial.trial import Trial, run_trial
 plan = Plan((sys.executable,), (".", *sys.path), os.getcwd(), os.getcwd(), (Target("module", "app", "app"),), os.environ, {}, ())
 files = Files(Settings(), os.getcwd())
 """

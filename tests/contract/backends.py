@@ -42,7 +42,7 @@ class Backend:
     hooks: Server
 
     def __init__(self, root: Path) -> None:
-        self.project = Project(root, import_seconds=0.05)
+        self.project = Project(root, import_seconds=0.05, handler_seconds=0.05)
         self.project.release()
 
     @contextmanager

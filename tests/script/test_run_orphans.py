@@ -161,7 +161,6 @@ def test_the_guard_is_not_needed_to_end(tmp_path: Path) -> None:
         wait_until(lambda: not script.left(), "nothing is left", LEFT_AT_MOST)
 
 
-@pytest.mark.adapters
 def test_stopped_programs_end_as_well(tmp_path: Path) -> None:
     """A program that is stopped hears no SIGTERM: it is woken for it."""
     save(tmp_path / "app.py", "import time\nprint('serving', flush=True)\ntime.sleep(600)\n")

@@ -110,7 +110,6 @@ def test_the_end_of_the_input(tmp_path: Path) -> None:
         session.said("read 2\nv1")
 
 
-@pytest.mark.adapters
 def test_breakpoint(tmp_path: Path) -> None:
     """The debugger works."""
     save(
@@ -124,7 +123,6 @@ def test_breakpoint(tmp_path: Path) -> None:
         session.said("went on\nv1")
 
 
-@pytest.mark.adapters
 def test_ctrl_c_ends_us_with_the_program(tmp_path: Path) -> None:
     """Ctrl-C reaches the program; it ends by it, and so do we."""
     save(tmp_path / "app.py", STAY.format(version="v1"))
@@ -217,7 +215,6 @@ def test_a_program_that_tidies_up_the_terminal(tmp_path: Path) -> None:
         in_front(session, session.program())
 
 
-@pytest.mark.adapters
 def test_foreground_after_each_restart(tmp_path: Path) -> None:
     """The program is in the foreground, one after the other; while there is none, we are."""
     path = save(tmp_path / "app.py", STAY.format(version="v0"))

@@ -104,7 +104,6 @@ def test_wsgi_application_gets_threads_and_no_timeout(project: Project) -> None:
         assert "does not load" not in server.log
 
 
-@pytest.mark.adapters
 def test_factory_is_served(project: Project) -> None:
     """A factory is called as gunicorn does."""
     with Serve(project, application="waits:create('v1')") as server:
@@ -166,7 +165,6 @@ def test_interrupted_it_ends_with_gunicorns_status(project: Project) -> None:
         server.forget()
 
 
-@pytest.mark.adapters
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["", "preload"])
 def test_killed_it_leaves_nothing(options: tuple[str, ...], project: Project) -> None:
@@ -202,7 +200,6 @@ def test_killed_while_it_finds_out_it_leaves_nothing(project: Project) -> None:
 # -- addresses and complaints ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.adapters
 def test_sockets_of_systemd_are_served(project: Project) -> None:
     """gunicorn takes the sockets that it is activated with: the pid stays the same."""
     with bind("127.0.0.1:0") as one, Serve(project, given=[one]) as server:

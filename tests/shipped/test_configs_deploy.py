@@ -175,7 +175,6 @@ def test_the_file_for_development(shop: Project) -> None:
         assert server.count('"GET / HTTP/1.1" 200') > 0
 
 
-@pytest.mark.adapters
 @needs_gunicorn
 def test_the_file_for_production(shop: Project) -> None:
     """gunicorn/production.conf.py under load: saves and a HUP, its own hooks are called, what was begun is finished."""
@@ -257,7 +256,6 @@ def test_the_uwsgi_file_for_production_ends_with_what_does_not_load(shop: Projec
         server.forget()
 
 
-@pytest.mark.adapters
 @pytest.mark.parametrize("name", ["development", "production"])
 def test_the_uwsgi_files_have_the_port_of_the_readme(name: str) -> None:
     """Without a PORT in the environment they listen where the README's command does."""
@@ -285,7 +283,6 @@ def unit(name: str) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-@pytest.mark.adapters
 @pytest.mark.parametrize("name", ["shop-gunicorn.service", "shop-uwsgi.service"])
 def test_the_units_fit_the_servers(name: str) -> None:
     """What belongs together in a unit and in what it starts."""
@@ -470,7 +467,6 @@ def examples() -> list[str]:
     return sorted(str(path) for path in files if path.parts[0] != "demo" and "__pycache__" not in path.parts)
 
 
-@pytest.mark.adapters
 @pytest.mark.parametrize("name", examples())
 def test_each_file_says_what_it_is_for(name: str) -> None:
     """Its first line is a comment: what for, and how it is run; and it is in the table of docs/production.md."""

@@ -167,6 +167,21 @@ def test_first_start_is_not_reported_as_a_reload(world: World) -> None:
     assert world.said() == [] and world.loop.machine.phase is Phase.IDLE
 
 
+def test_repaired_start_is_no_longer_shown_as_refused(world: World) -> None:
+    """Also where no file and no request has a name for the log."""
+    world.loop.request_now(START, world.now)
+    world.end(BAD)
+    assert world.loop.status()["refused"]
+    world.loop.request_now(START, world.now)
+    world.end(GOOD)
+    assert not world.loop.status()["refused"]
+    world.loop.retry(world.now)
+    world.end(BAD)
+    world.loop.retry(world.now)
+    world.end(GOOD)
+    assert not world.loop.status()["refused"]
+
+
 def test_refusal_is_logged_once_then_still_refused_then_reverted(world: World) -> None:
     """The same fault again is one short line."""
     for expected in ("refused, still serving the previous version: NameError: x", "still refused: NameError: x"):

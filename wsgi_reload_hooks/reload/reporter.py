@@ -52,8 +52,9 @@ class Reporter:
             case News.RELOADED if attempt is not None:
                 self._watched.listed(self._backend.listed_files())
                 self._watched.serving()
-                if not is_start:
-                    self._log_reloaded(report, attempt.request)
+                names = self._log.names(report.paths, attempt.request)
+                if self._backend.verb and names and not is_start:
+                    self._log_reloaded(report, names, attempt.request)
                 elif self._publisher.record.refused:
                     # A start that was broken, and is repaired.
                     self._publisher.idle()
@@ -65,10 +66,7 @@ class Reporter:
         else:
             self._log.info("still refused: %s", self._log.place(why), event="still_refused", **reasons(why))
 
-    def _log_reloaded(self, report: Report, request: str | None) -> None:
-        names = self._log.names(report.paths, request)
-        if not self._backend.verb or not names:
-            return
+    def _log_reloaded(self, report: Report, names: str, request: str | None) -> None:
         workers = int(self._backend.status().get("workers", 0))
         told = {"seconds": report.seconds, "files": sorted(report.paths), "workers": workers}
         many = "" if workers == 1 else "s"

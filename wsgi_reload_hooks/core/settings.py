@@ -191,8 +191,7 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {
 
 
 def project_root(start: str | None = None) -> str:
-    """Find the nearest folder with a ``pyproject.toml`` at or above *start* (default: working directory), else *start*.
-    """
+    """Find the nearest folder at or above *start* (default: working directory) with ``pyproject.toml``, else *start*."""
     folder = here = os.path.abspath(start or os.getcwd())
     while not os.path.exists(os.path.join(folder, "pyproject.toml")):
         above = os.path.dirname(folder)

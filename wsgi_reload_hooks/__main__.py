@@ -7,7 +7,7 @@ import sys
 
 # Until there is something to clean up, Ctrl-C ends it without a word; from then on the supervisor takes care of it.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Else it is ignored: somebody who started this in the background wants it so.
+    # Otherwise SIGINT is ignored: a shell sets that for background jobs.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from .cli.main import main

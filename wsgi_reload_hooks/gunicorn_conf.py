@@ -1,7 +1,7 @@
-"""The face for gunicorn: ``-c wsgi_reload_hooks/gunicorn_conf.py``, or ``-c python:wsgi_reload_hooks.gunicorn_conf``.
+"""For gunicorn: ``-c wsgi_reload_hooks/gunicorn_conf.py``, or ``-c python:wsgi_reload_hooks.gunicorn_conf``.
 
-In a configuration of one's own one line does it, anywhere: ``import wsgi_reload_hooks.gunicorn_conf``. Nothing but
-that: gunicorn runs a configuration again at each HUP, so there is no state here.
+In your own configuration, one line does the same: ``import wsgi_reload_hooks.gunicorn_conf``. This module keeps
+no state, because gunicorn runs a configuration again at each HUP.
 """
 
 import importlib.util

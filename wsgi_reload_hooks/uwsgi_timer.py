@@ -1,8 +1,8 @@
-"""The face for uWSGI: ``--import wsgi_reload_hooks.uwsgi_timer``, or ``import = wsgi_reload_hooks.uwsgi_timer``.
+"""For uWSGI: ``--import wsgi_reload_hooks.uwsgi_timer``, or ``import = wsgi_reload_hooks.uwsgi_timer``.
 
 uWSGI imports it before the application: with lazy-apps in each worker, else in the master, whose workers inherit it.
 A save becomes a reload like this: the timer below keeps the reload loop going -> the loop notices the save and tries it
--> worker after worker is replaced, or ``uwsgi.reload()`` is called where that would not do.
+-> worker after worker is replaced, or ``uwsgi.reload()`` is called if that is not enough.
 """
 
 import importlib

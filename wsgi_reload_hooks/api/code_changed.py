@@ -1,4 +1,4 @@
-"""`code_changed()`, the classic: call it now and then; false, or what changed.
+"""Defines `code_changed()`: call it now and then; it returns 0, or a number for what changed.
 
 CherryPy's autoreload scan, which Django made popular and dropped in 2.2; the two answers are Django's.
 """
@@ -28,7 +28,7 @@ I18N_MODIFIED = 2
 
 
 class CodeChanged:
-    """One baseline, and the question asked of it. Safe to call from several threads.
+    """Keeps one baseline and compares the files with it. Safe to call from several threads.
 
     *settings*: default `Settings.load()` at the first call, which may raise `SettingsError`.
     """
@@ -44,7 +44,7 @@ class CodeChanged:
         self._translations = CachedWalk(lambda by: mo_files(self._locales, by))
 
     def __call__(self) -> int:
-        """0, `FILE_MODIFIED` or `I18N_MODIFIED`. What is told is told once.
+        """Return 0, `FILE_MODIFIED` or `I18N_MODIFIED`. Each change is reported once.
 
         The first call takes the baseline: each file as it was when it was loaded, as far as that can be known.
         """

@@ -1,4 +1,4 @@
-"""`watch()`: an iterator of sets of changed paths, in watchfiles' words."""
+"""Defines `watch()`, an iterator of sets of changed paths with watchfiles' parameters."""
 
 from __future__ import annotations
 

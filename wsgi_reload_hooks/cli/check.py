@@ -44,7 +44,7 @@ _FIRST, _SECOND = "application", "app"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     add = parser.add_argument
     add("targets", metavar="TARGET", nargs="+", type=_target, help="what a server is told to load")
     add(
@@ -60,7 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Try one target after the other: the exit code. Raises `Failure`, `SettingsError`."""
+    """Try one target after the other. Returns the exit code. Raises `Failure`, `SettingsError`."""
     occupy()
     surroundings = given(options)
     root = project_root(surroundings.folder)
@@ -94,7 +94,7 @@ class _Check:
         self._name += "()" if target.call else ""
 
     def run(self, as_json: bool) -> bool:
-        """Whether it is good; told. Raises `Failure`, and OSError where nothing can be tried."""
+        """Try the target and print the result. Tells whether it is good. Raises `Failure`, OSError."""
         plan = self._surroundings.plan([self._target], self._files.root, self._settings.warmup, asgi=True)
         outcome = run_trial(plan, self._files, self._settings.boot_timeout)
         if as_json:

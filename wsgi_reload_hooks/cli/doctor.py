@@ -55,7 +55,7 @@ _BOLD, _YELLOW, _PLAIN = "\033[1m", "\033[33m", "\033[0m"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the options of the command."""
     parser.add_argument(
         "what",
         metavar="PID | CONFIG",

@@ -27,14 +27,14 @@ exit codes: 0 told, 1 a server cannot be asked, 2 wrong arguments, 130 interrupt
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command."""
     parser.add_argument("path", metavar="PATH", help="the file")
     parser.add_argument("--pid", type=int, action="append", default=[], help="ask the server with this pid")
     parser.add_argument("--json", action="store_true", help="print an object for each server, for scripts")
 
 
 def main(options: argparse.Namespace) -> int:
-    """The exit code."""
+    """Run the command. Returns the exit code."""
     path = os.path.abspath(options.path)
     servers = [each for each in client.running(options.pid) if options.pid or _concerns(each, path)]
     told = [

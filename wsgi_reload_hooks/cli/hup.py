@@ -48,7 +48,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the options of the command."""
     add = parser.add_argument
     add("pidfile", metavar="PIDFILE", help="the file with the server's number; it need not be there yet")
     add(
@@ -88,7 +88,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Watch and send until a signal ends it; the exit code."""
+    """Watch and send until a signal ends the command. Returns the exit code."""
     for path in options.paths:
         if not os.path.exists(path):
             raise Failure(f"{path}: there is no such file or folder", USAGE)

@@ -32,7 +32,7 @@ COMMANDS = {
 _INTERRUPTED = 130
 _COMPLETING = "_ARGCOMPLETE"
 _EPILOG = """\
-gunicorn and uWSGI are started as ever, and load the hooks themselves:
+gunicorn and uWSGI load the hooks themselves, and are started without wsgi-reload:
   gunicorn -c python:wsgi_reload_hooks.gunicorn_conf app:app
   uwsgi --master --lazy-apps ... --import wsgi_reload_hooks.uwsgi_timer
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read it has seen enough.
+        # The reader of standard output has closed it.
         _print_no_more()
         return 0
     except OSError as error:

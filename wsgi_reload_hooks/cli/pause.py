@@ -25,7 +25,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command."""
     client.arguments(parser)
     parser.add_argument(
         "--for", dest="seconds", type=duration, metavar="TIME", help="so long at most: 90, 90s, 10m, 2h or 1d"
@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """The exit code."""
+    """Run the command. Returns the exit code."""
     for each in client.chosen(options):
         each.ask("pause", seconds=options.seconds)
         say(f"{each}: paused" + (f" for {options.seconds:g} s" if options.seconds else ""))

@@ -19,13 +19,13 @@ exit codes: 0 asked (--wait: in service), 1 refused (or no server), 2 wrong argu
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command."""
     client.arguments(parser)
     client.waiting_arguments(parser)
 
 
 def main(options: argparse.Namespace) -> int:
-    """The exit code."""
+    """Run the command. Returns the exit code."""
     return order(options, "reload", "asked for a reload")
 
 

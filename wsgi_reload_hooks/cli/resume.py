@@ -1,4 +1,4 @@
-"""End the pause of a running server: what was saved meanwhile goes in with one reload."""
+"""End the pause of a running server: one reload puts into service what was saved meanwhile."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ exit codes: 0 done (--wait: in service), 1 refused (or no server), 2 wrong argum
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command."""
     client.arguments(parser)
     client.waiting_arguments(parser)
 
 
 def main(options: argparse.Namespace) -> int:
-    """The exit code."""
+    """Run the command. Returns the exit code."""
     return reload.order(options, "resume", "resumed")

@@ -34,7 +34,7 @@ exit codes: those of the program; 126 it cannot be run, 127 it was not found,
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     parser.add_argument(
         "--app", metavar="MODULE[:NAME]", help="what has to be importable before the program is stopped"
     )
@@ -59,7 +59,7 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the program until it ends: its exit code. Raises `Failure`, `SettingsError`."""
+    """Run the program until it ends. Returns its exit code. Raises `Failure`, `SettingsError`."""
     command = _command(options.command)
     settings = Settings.load()
     if options.watch:
@@ -67,7 +67,7 @@ def main(options: argparse.Namespace) -> int:
     if not settings.enabled:
         if options.listen is not None:
             raise Failure("the setting enabled is off, and the program cannot do without --listen", USAGE)
-        # As if we were not there.
+        # The program gets the same signal actions as without us.
         for each in ("SIGPIPE", "SIGXFSZ"):
             # Python itself ignores them.
             signal.signal(getattr(signal, each), signal.SIG_DFL)

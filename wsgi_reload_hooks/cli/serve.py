@@ -39,7 +39,7 @@ _WSGI, _ASGI = 70, 71
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     parser.add_argument("app", metavar="MODULE[:NAME]", help="the application; NAME: application, if not given")
     parser.add_argument(
         "--bind", metavar="ADDRESS", action="append", default=[], help="where to listen (default: 127.0.0.1:8000)"

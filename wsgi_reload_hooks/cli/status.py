@@ -31,14 +31,14 @@ _DAY = 86400.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command."""
     client.arguments(parser)
     client.waiting_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print a list of objects, for scripts")
 
 
 def main(options: argparse.Namespace) -> int:
-    """The exit code."""
+    """Run the command. Returns the exit code."""
     if options.wait:
         servers = chosen(options)
         code = wait_for(servers, options.timeout)

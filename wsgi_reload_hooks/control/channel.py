@@ -1,7 +1,7 @@
-"""How the command line talks with running servers: one datagram each way, over a socket in the server's private folder.
+"""Connects the command line with running servers: one datagram each way, over a socket in the server's private folder.
 
-Only its own user, and root, get through: by the folder's rights, and where the system tells who sends (Linux), by that.
-A message is one JSON object; nothing is kept between two.
+Only the server's user and root have access: the folder's mode sees to that, and on Linux the sender's credentials.
+A message is one JSON object; nothing is kept between messages.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _WAITING_AT_MOST = 64
 _ANSWER_WITHIN = 10.0
 _ASKED_AGAIN = 1.0
 _CREDENTIALS = struct.Struct("3i")
-# Linux and macOS allow 108 and 104 bytes.
+# Bytes. Linux and macOS allow 108 and 104.
 _PATH_AT_MOST = 100
 
 Message = dict[str, Any]
 
 
 class ControlSocket:
-    """The server's end. Raises OSError where there is no private folder, or no socket in it, to be had.
+    """Receives requests in the server. Raises OSError if the private folder or the socket cannot be made.
 
     `receive` may be called in another thread than the rest: it takes no lock and imports nothing.
     """
@@ -48,11 +48,11 @@ class ControlSocket:
 
     @property
     def reader(self) -> int:
-        """A file descriptor that is readable when a message waits."""
+        """Return a file descriptor that is readable when a message waits."""
         return self._socket.fileno()
 
     def receive(self) -> list[tuple[bytes, str]]:
-        """The messages that wait, and whom to `answer`; those of other users are left out."""
+        """Return the waiting messages, each with the address to `answer`; drops those of other users."""
         found = []
         for _ in range(_WAITING_AT_MOST):
             message = _received(self._socket)
@@ -64,7 +64,7 @@ class ControlSocket:
         return found
 
     def answer(self, whom: str, answer: Message) -> None:
-        """Send *answer*; never waits, and if *whom* is not there any more, nobody misses it."""
+        """Send *answer* to the address *whom*; never waits, and ignores a client that has ended."""
         try:
             data = _packed(answer)
             if len(data) > _AT_MOST:
@@ -74,15 +74,15 @@ class ControlSocket:
             return
 
     def renew(self) -> None:
-        """Make it anew where somebody has removed it: the folder of a session that is over, one for temporary files that
-        was cleaned; or where another one lies there, of a leader of before. Another thread may wait for messages meanwhile."""
+        """Make the socket again if it was deleted (with a session's runtime folder, or with temporary files), or if
+        that of an earlier leader lies there. Another thread may wait for messages meanwhile."""
         if self._mark is not None and self._found() == self._mark:
             return
         try:
             home = make_home(self._home.kind, self._home.pid)
             anew = _bound(os.path.join(home.path, _SOCKET))
         except OSError:
-            # Not now; whoever asks now cannot reach us.
+            # It cannot be made now; until the next call no client can reach this server.
             return
         os.dup2(anew.fileno(), self._socket.fileno(), inheritable=False)
         anew.close()
@@ -90,7 +90,7 @@ class ControlSocket:
         self._mark = self._found()
 
     def _found(self) -> tuple[int, int, int] | None:
-        """What tells the socket that lies there from any other; None where there is none."""
+        """Return the identity of the socket that lies at the path; None if there is none."""
         try:
             status = os.lstat(os.path.join(self._home.path, _SOCKET))
         except OSError:
@@ -98,29 +98,29 @@ class ControlSocket:
         return status.st_dev, status.st_ino, status.st_ctime_ns
 
     def leave(self) -> None:
-        """In a forked child: it is the parent's."""
+        """Close the socket in a forked child; the parent keeps it."""
         self._socket.close()
 
     def withdraw(self) -> None:
-        """Nobody is to find it any more. Another thread may still wait for messages: they end with the process."""
+        """Delete the socket's file, so that no client finds it. Another thread may still wait for messages."""
         remove_home(self._home)
 
     def close(self) -> None:
-        """The server ends."""
+        """Close the socket and delete its folder when the server ends."""
         self._socket.close()
         self.withdraw()
 
 
 class Unreachable(Exception):
-    """A server cannot be asked; the text says why."""
+    """Reports that a server cannot be asked; the text says why."""
 
 
 class Silent(Unreachable):
-    """It does not answer in time; later it may."""
+    """Reports that a server did not answer in time; it may answer later."""
 
 
 class Remote:
-    """A running server, as the command line sees it."""
+    """Sends requests to a running server, for the command line."""
 
     def __init__(self, home: Home) -> None:
         self.kind = home.kind
@@ -132,12 +132,12 @@ class Remote:
         return f"{self.kind} {self.pid}"
 
     def lives(self) -> bool:
-        """Whether its process does."""
+        """Tell whether the server's process lives."""
         return lives(self._home)
 
     def ask(self, request: Mapping[str, Any], within: float = _ANSWER_WITHIN) -> Message:
-        """What the server answers to *request*, *within* seconds. Raises `Unreachable`, or OSError where this process can have
-        no private folder."""
+        """Return the server's answer to *request*, *within* seconds. Raises `Unreachable`, or OSError if this process
+        can make no private folder."""
         home = make_home("client", os.getpid())
         try:
             mine = _bound(os.path.join(home.path, _SOCKET))
@@ -156,7 +156,7 @@ class Remote:
         again_at = 0.0
         while time.monotonic() < until:
             try:
-                # Whoever leads a uWSGI server may be replaced at this moment, and what he has not read is lost.
+                # uWSGI's leader may have been replaced meanwhile, and requests that it had not read are lost.
                 if time.monotonic() >= again_at and self._is_genuine():
                     mine.sendto(data, self._path)
                     again_at = time.monotonic() + _ASKED_AGAIN
@@ -176,7 +176,7 @@ class Remote:
         return answer if answer is not None and answer.get("question") == question else None
 
     def _is_genuine(self) -> bool:
-        """Whether what lies there is a socket of this user's, in a folder of his alone."""
+        """Tell whether the path is a socket of this user, in a private folder of this user."""
         try:
             status = os.lstat(self._path)
         except FileNotFoundError:
@@ -189,19 +189,19 @@ class Remote:
 
 
 def remotes() -> Iterator[Remote]:
-    """The running servers of this user that may be asked."""
+    """Yield the running servers of this user that can be asked."""
     for home in homes():
         if home.kind != "client" and os.path.lexists(os.path.join(home.path, _SOCKET)):
             yield Remote(home)
 
 
 def _packed(message: Mapping[str, Any]) -> bytes:
-    # As they are: escaped, paths of other scripts would take three times the room.
+    # Unescaped: `\u` escapes would triple the length of non-Latin paths.
     return json.dumps(message, ensure_ascii=False).encode(errors="surrogatepass")
 
 
 def understood(data: bytes) -> Message | None:
-    """The message in *data*; None where there is none."""
+    """Parse the message in *data*; None if it is no message."""
     try:
         message = json.loads(data)
     except (ValueError, RecursionError):
@@ -210,10 +210,10 @@ def understood(data: bytes) -> Message | None:
 
 
 def _bound(path: str) -> _socket.socket:
-    """A socket at *path*, in the place of whatever lies there."""
+    """Bind a socket at *path*, and replace what lies there."""
     if len(os.fsencode(path)) > _PATH_AT_MOST:
         raise OSError(f"{path} is too long for a socket: set XDG_RUNTIME_DIR or TMPDIR to a shorter one")
-    # The system's own, also where gevent has put others in their place.
+    # The real socket class, even if gevent has patched `socket`.
     made = _socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         made.setblocking(False)
@@ -225,7 +225,7 @@ def _bound(path: str) -> _socket.socket:
         except FileNotFoundError:
             pass
         made.bind(path)
-        # The folder keeps others out at any moment; this is the second door.
+        # The folder's mode already keeps other users out; this is a second check.
         os.chmod(path, 0o600)
     except BaseException:
         made.close()
@@ -234,7 +234,7 @@ def _bound(path: str) -> _socket.socket:
 
 
 def _received(mine: _socket.socket) -> tuple[bytes, str, int | None] | None:
-    """One message: its data, the path of its sender, and whose process that is, where the system tells. None: none waits."""
+    """Receive one message: its data, the sender's path, and the sender's user if known; None if none waits."""
     try:
         data, ancillary, _, sender = mine.recvmsg(_AT_MOST, socket.CMSG_SPACE(_CREDENTIALS.size))
     except (BlockingIOError, InterruptedError, ConnectionError):

@@ -1,4 +1,4 @@
-"""Which running servers a command is about, and waiting until the last save is in service there or refused."""
+"""Chooses the running servers of a command, and waits until the last save is in service there or refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .channel import Message, Remote, Silent, Unreachable, remotes
 
 REFUSED = 1
 NOT_YET = 3
-"""Exit codes: the last save is refused; nobody knows yet, or a pause holds it back."""
+"""Exit codes: the last save is refused; its outcome is not known yet, or a pause holds it back."""
 NO_SERVER = "no server of this user runs with these hooks; one of another user: sudo -u USER wsgi-reload ..."
 
 WAITED_AT_MOST = 120.0
@@ -25,7 +25,7 @@ _HEARD_WITHIN = 1.0
 
 
 class Server:
-    """A running server and what it said of itself last."""
+    """Holds a running server and its last status."""
 
     def __init__(self, remote: Remote, status: Message) -> None:
         self._remote = remote
@@ -41,11 +41,11 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """What it is known by."""
+        """Return the pid that identifies the server."""
         return self._remote.pid
 
     def ask(self, do: str, **what: Any) -> Message:
-        """Its answer. Raises `Failure` where there is none, or it is a complaint."""
+        """Return the server's answer. Raises `Failure` if there is none, or if it is an error."""
         try:
             return self._understood(self._remote.ask({"do": do, **what}))
         except Unreachable as error:
@@ -57,11 +57,11 @@ class Server:
         return answer
 
     def wait(self, until: float) -> bool:
-        """Wait, but not longer than *until* (steady clock), until all that is saved by now is in service or refused, and
-        no old worker takes requests any more. Whether it came to that. `status` is of then.
+        """Wait until all that is saved by now is in service or refused, and no old worker takes requests any more; at
 
-        One that does not answer is asked again: it may be importing, or reading its configuration. Raises `Failure` where
-        it has ended, or cannot be asked.
+        most until *until* (steady clock). Tells whether that happened in time; `status` is updated.
+        A server that does not answer is asked again: it may be importing, or reading its configuration. Raises
+        `Failure` if it has ended, or cannot be asked.
         """
         ordered: Message | None = None
         while True:
@@ -71,7 +71,7 @@ class Server:
                     ordered = self._understood(self._remote.ask({"do": "look"}, within))
                 self.status = self._understood(self._remote.ask({"do": "status"}, within))["status"]
                 if self.status["desk"] != ordered["desk"]:
-                    # Another process answers for it now, which has not been asked.
+                    # Another process answers for the server now, and does not know of the request.
                     ordered = None
                 elif self.status["at_rest"] and self.status["looked"] >= ordered["look"]:
                     return True
@@ -85,20 +85,20 @@ class Server:
             time.sleep(_PAUSE)
 
     def verdict(self, in_time: bool) -> int:
-        """The exit code after `wait`."""
+        """Return the exit code after `wait`."""
         if not in_time or self.status.get("held"):
             return NOT_YET
         return REFUSED if is_refused(self.status) else 0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The options by which servers are chosen."""
+    """Add the options that choose servers."""
     parser.add_argument("pid", nargs="*", type=_pid, metavar="PID", help="the server with this pid")
     parser.add_argument("--all", action="store_true", help="all servers of this user")
 
 
 def waiting_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of commands that wait."""
+    """Add the options of commands that wait."""
     parser.add_argument("--wait", action="store_true", help="until the last save is in service (0) or refused (1)")
     parser.add_argument(
         "--timeout",
@@ -110,9 +110,9 @@ def waiting_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def running(pids: Sequence[int] = ()) -> list[Server]:
-    """The running servers of this user, or those of *pids*. Raises `Failure` where one of those is none.
+    """Return the running servers of this user, or those of *pids*. Raises `Failure` if one of those is no server.
 
-    One that does not answer has a status that tells only of that (``silent``).
+    The status of a server that does not answer says only that (``silent``).
     """
     found = {remote.pid: remote for remote in remotes()}
     missing = [pid for pid in pids if pid not in found]
@@ -125,14 +125,14 @@ def running(pids: Sequence[int] = ()) -> list[Server]:
                 answer = remote.ask({"do": "status"}, _LISTED_WITHIN)
             except Unreachable as error:
                 answer = {"error": str(error)}
-            # It is there: to say nothing of it would be wrong.
+            # The server exists, so it must be listed.
             status = answer.get("status") or {"silent": str(answer.get("error")), "root": _root(remote.pid)}
             servers.append(Server(remote, status))
     return servers
 
 
 def _root(pid: int) -> str | None:
-    """The project's folder of a server that does not tell it; None where the system does not, either."""
+    """Return the project's folder of a server that does not answer; None if the system does not tell it either."""
     try:
         return project_root(os.readlink(f"/proc/{pid}/cwd"))
     except OSError:
@@ -140,9 +140,9 @@ def _root(pid: int) -> str | None:
 
 
 def chosen(options: argparse.Namespace) -> list[Server]:
-    """The servers that a command is about: those that are named; else those of the project here; else the only one.
+    """Return the servers that a command is about: those named; else those of the project here; else the only one.
 
-    Raises `Failure` where it is not clear which.
+    Raises `Failure` if the choice is not clear.
     """
     servers = running(options.pid)
     if not servers:
@@ -162,18 +162,18 @@ def chosen(options: argparse.Namespace) -> list[Server]:
 
 
 def wait_for(servers: Sequence[Server], timeout: float) -> int:
-    """Wait for each of *servers*, *timeout* seconds in all. The exit code: the worst."""
+    """Wait for each of *servers*, *timeout* seconds in all. Returns the worst exit code."""
     until = time.monotonic() + timeout
     return max((each.verdict(each.wait(until)) for each in servers), default=0)
 
 
 def is_refused(status: Message) -> bool:
-    """Whether what is on disk is refused there, or what was asked for last (a HUP) was."""
+    """Tell whether the server refuses what is on disk, or refused the last requested reload (a HUP)."""
     return status.get("state") == "refused" or bool(status.get("refused"))
 
 
 def refusal(status: Message) -> str | None:
-    """What is refused there right now, and why; None where nothing is."""
+    """Return what the server refuses right now, and why; None if nothing."""
     why = status.get("last_refusal")
     if not is_refused(status) or not isinstance(why, dict):
         return None

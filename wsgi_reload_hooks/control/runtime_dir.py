@@ -1,7 +1,7 @@
-"""Private folders for a user's running servers: where they are, whose they are, and what is left of dead ones.
+"""Makes, finds and removes the private runtime folders of a user's running servers.
 
-Each server has one, ``KIND-PID-BIRTH``: a pid alone may have been somebody else's before. ``-NAMESPACE`` follows where pids
-have one: containers may share folders, and know nothing of each other's processes.
+Each server has one, ``KIND-PID-BIRTH``: a pid alone may have been another process's before. ``-NAMESPACE`` follows if
+pids have one: containers may share folders, and cannot see each other's processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TRIED = 1000
 
 
 class Home(NamedTuple):
-    """The folder of one process: of what kind it is, its pid, and the path."""
+    """Names the folder of one process: its kind, its pid, and the path."""
 
     kind: str
     pid: int
@@ -26,14 +26,14 @@ class Home(NamedTuple):
 
 
 def lives(home: Home) -> bool:
-    """Whether its process does."""
+    """Tell whether the folder's process lives."""
     return os.path.basename(home.path).split("-")[2:3] == [_birth(home.pid)]
 
 
 def make_home(kind: str, pid: int) -> Home:
-    """The folder of the process *pid*, made where it is missing; what dead ones left beside it is removed.
+    """Return the folder of the process *pid*, and make it if it is missing; removes folders that dead processes left.
 
-    Raises OSError where no private folder can be had; its text says what to do.
+    Raises OSError if no private folder can be made; its text says what to do.
     """
     base = _base()
     path = os.path.join(base, "-".join(filter(None, (kind, str(pid), _birth(pid), _namespace()))))
@@ -53,7 +53,7 @@ def make_home(kind: str, pid: int) -> Home:
 
 
 def homes() -> Iterator[Home]:
-    """Those of all living processes of this user; what dead ones left is removed."""
+    """Yield the folders of all living processes of this user; removes those that dead processes left."""
     for base in _bases():
         if is_private(base):
             for home in _homes(base):
@@ -62,7 +62,7 @@ def homes() -> Iterator[Home]:
 
 
 def remove_home(home: Home) -> None:
-    """Remove it with all that is in it, and the folder around it where it was the last."""
+    """Remove *home* with all that is in it, and its parent folder if *home* was the last in it."""
     try:
         for name in os.listdir(home.path):
             os.unlink(os.path.join(home.path, name))
@@ -76,7 +76,7 @@ def remove_home(home: Home) -> None:
 
 
 def is_private(folder: str) -> bool:
-    """Whether it is a folder, no link to one, that belongs to this user alone."""
+    """Tell whether *folder* is a folder, no link to one, that belongs to this user alone."""
     try:
         status = os.lstat(folder)
     except OSError:
@@ -89,9 +89,9 @@ def _is_private(status: os.stat_result) -> bool:
 
 
 def _make_private(folder: str) -> None:
-    """Make *folder* if it is missing. Raises OSError where it is not this user's alone, or gone again."""
+    """Make *folder* if it is missing. Raises OSError if it is not this user's alone, or was deleted again."""
     try:
-        # Not `makedirs`: what that makes on the way is open to others.
+        # Not `makedirs`: other users may enter the parent folders that it makes.
         os.mkdir(folder, 0o700)
     except FileExistsError:
         pass
@@ -100,7 +100,7 @@ def _make_private(folder: str) -> None:
 
 
 def _base() -> str:
-    """In ``XDG_RUNTIME_DIR`` where that is this user's, else in the folder for temporary files."""
+    """Return the parent folder: in ``XDG_RUNTIME_DIR`` if that is this user's, else in the temporary folder."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime) and is_private(runtime):
         return os.path.join(runtime, _FOLDER)
@@ -108,13 +108,13 @@ def _base() -> str:
 
 
 def _bases() -> list[str]:
-    """Where servers may have theirs, also those that were started in other surroundings."""
+    """Return all parent folders that servers may use, also those that were started with another environment."""
     mine = f"{_FOLDER}-{os.geteuid()}"
     session = f"/run/user/{os.geteuid()}"
     places = [_base(), os.path.join(tempfile.gettempdir(), mine), os.path.join("/tmp", mine)]
     if is_private(session):
         places.append(os.path.join(session, _FOLDER))
-    # Not the last part: whoever has put a link there has it lead to a place of his choice.
+    # Links are not resolved in the last part: another user may have put a link there.
     return list(
         dict.fromkeys(os.path.join(os.path.realpath(os.path.dirname(each)), os.path.basename(each)) for each in places)
     )
@@ -134,7 +134,7 @@ def _homes(base: str) -> list[Home]:
 
 
 def _remove_dead(home: Home) -> bool:
-    """Remove it if its process is gone. Whether it was."""
+    """Remove *home* if its process has ended. Tells whether it has."""
     dead = not lives(home)
     if dead:
         remove_home(home)
@@ -142,7 +142,7 @@ def _remove_dead(home: Home) -> bool:
 
 
 def _namespace() -> str:
-    """The one that pids are counted in, where the system has such."""
+    """Return the identity of the pid namespace, if the system has namespaces."""
     try:
         return str(os.stat("/proc/self/ns/pid").st_ino)
     except OSError:
@@ -150,7 +150,7 @@ def _namespace() -> str:
 
 
 def _birth(pid: int) -> str:
-    """When the process was started, in the kernel's own words; where it has none, whether it lives."""
+    """Return the start time of the process as the kernel writes it; without /proc, whether the process lives."""
     found: str | None = None
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

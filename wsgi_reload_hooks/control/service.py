@@ -16,7 +16,7 @@ from ..watching.signature import MISSING, UNKNOWN, Digest, Digests, known_signat
 from .channel import ControlSocket, Message, understood
 
 REQUEST = "wsgi-reload"
-"""What asked for a reload, for the log."""
+"""The source of a requested reload, for the log."""
 _PAUSE_AT_MOST = 1e9
 _PENDING_AT_MOST = 50
 # Bytes and characters: an answer is one datagram.
@@ -31,11 +31,11 @@ class Scans(Protocol):
     """Scans of all files that can be requested (see `watching.debounce`)."""
 
     def order(self) -> int:
-        """Have all files scanned now. The number of this scan, to be compared with `done`."""
+        """Request a scan of all files. Returns its number, to compare with `done`."""
 
     @property
     def done(self) -> int:
-        """The number of the last scan whose findings the reload loop knows."""
+        """Return the number of the last scan whose changes the reload loop knows."""
 
 
 class ReloadState(NamedTuple):
@@ -49,10 +49,10 @@ class ReloadState(NamedTuple):
 
 
 class StatusSource(Protocol):
-    """What a server's reload loop knows and does for its `ControlService`, in the thread that decides."""
+    """Defines what `ControlService` asks of a server's reload loop, in the loop's thread."""
 
     def status(self) -> Message:
-        """What is shown of this server besides its state; JSON."""
+        """Return what is shown of this server besides its state; JSON."""
 
     def state(self) -> ReloadState:
         """The state of its reloading."""
@@ -77,7 +77,7 @@ class StatusSource(Protocol):
 
 
 class ControlService:
-    """Answers for one server. For the thread that decides, but for the socket itself."""
+    """Answers the requests for one server. For the reload loop's thread, except for the socket itself."""
 
     def __init__(self, control: ControlSocket, source: StatusSource, files: Files, scans: Scans) -> None:
         self._control = control
@@ -92,11 +92,11 @@ class ControlService:
         """When the pause ends (seconds since the epoch), 0.0: at `resume`; None: there is none."""
 
     def take(self, messages: list[tuple[bytes, str]]) -> None:
-        """Messages that `ControlSocket.receive` returned, to be answered by `step`."""
+        """Queue messages that `ControlSocket.receive` returned; `step` answers them."""
         self._waiting += messages
 
     def step(self) -> None:
-        """Answer what waits, and end the pause when its time is over."""
+        """Answer the queued messages, and end the pause when its time is over."""
         now = time.time()
         if self.paused_until and now >= self.paused_until:
             self.resume()
@@ -110,7 +110,7 @@ class ControlService:
                 self._control.answer(whom, {**self._answer_once(message), "question": message.get("question")})
 
     def wait(self) -> float:
-        """Seconds until `step` has something to do by itself."""
+        """Return the seconds until `step` has something to do by itself."""
         return max(0.0, self.paused_until - time.time()) if self.paused_until else float("inf")
 
     def pause(self, until: float) -> None:
@@ -119,7 +119,7 @@ class ControlService:
         self._source.pause(True)
 
     def resume(self) -> None:
-        """End the pause: what was held back is tried."""
+        """End the pause: changes that it held back are tried."""
         self.paused_until = None
         self._source.pause(False)
 
@@ -147,7 +147,7 @@ class ControlService:
         try:
             return {"error": f"not understood: {do!r}"[:200]} if known is None else known(message)
         except (OSError, ValueError) as error:
-            # A path that is none, say.
+            # An invalid path, for instance.
             return {"error": f"{do}: {error}"[:200]}
 
     def _look(self, message: Message) -> Message:
@@ -170,7 +170,7 @@ class ControlService:
         return self._look(message)
 
     def _status(self, message: Message) -> Message:
-        # In this order: what was found before that scan is known by now.
+        # In this order: the reload loop knows the changes of that scan when `busy` is read.
         looked, busy = self._scans.done, self._source.busy()
         state = self._source.state()
         at_rest = (state.phase in ("idle", "refused") or state.held) and not busy and not state.due
@@ -219,7 +219,7 @@ class ControlService:
 
 
 def _some(paths: Iterable[str]) -> list[str]:
-    """The first of *paths*: as many as an answer has room for."""
+    """Return the first of *paths*, as many as an answer has room for."""
     room, found = _PATHS_AT_MOST, []
     for path in paths:
         room -= len(json.dumps(path, ensure_ascii=False).encode(errors="surrogatepass"))
@@ -234,7 +234,7 @@ def _shown(content: Digest) -> str:
 
 
 def control_or_none(kind: str, pid: int, complain: Any) -> ControlSocket | None:
-    """The socket for the command line; where none can be had, *complain* is called with one line."""
+    """Make the socket for the command line; if that fails, call *complain* with one line and return None."""
     try:
         return ControlSocket(kind, pid)
     except OSError as error:

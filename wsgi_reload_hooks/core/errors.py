@@ -1,4 +1,4 @@
-"""Errors of commands: one line for the user, and the exit code."""
+"""Defines `Failure`, the error that ends a command: one line for the user, and the exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ USAGE = 2
 
 
 class Failure(Exception):
-    """A command cannot go on: the text is one line that says why and what to do. *status*: its exit code."""
+    """Ends a command. The text is one line that says why and what to do; *status* is the command's exit code."""
 
     def __init__(self, text: str, status: int = ERROR) -> None:
         super().__init__(" ".join(text.split("\n")))

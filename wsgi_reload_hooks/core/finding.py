@@ -1,4 +1,4 @@
-"""What the doctor finds: where, which trap, and what to do."""
+"""Defines `Finding`, one problem that `wsgi-reload doctor` reports: where it is, what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAMES_AT_MOST = 3
 
 
 class Finding(NamedTuple):
-    """One of them, each text on one line."""
+    """Describes one problem; each text is one line."""
 
     id: str
     where: str
@@ -19,11 +19,11 @@ class Finding(NamedTuple):
     fix: str
 
     def printable(self) -> Finding:
-        """The same, with nothing in it that a terminal would take for a command."""
+        """Return a copy in which everything that a terminal would take for a command is escaped."""
         return Finding(*map(printable, self))
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few of *names*, and how many more there are."""
+    """Return the first few of *names*, and how many more there are."""
     more = len(names) - _NAMES_AT_MOST
     return ", ".join(names[:_NAMES_AT_MOST]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""What the user reads: one line for each reload, one entry for each refusal, nothing twice."""
+"""Writes the log that users read: one line for each reload, one entry for each refusal, nothing twice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .refusal import Refusal
 from .text import printable, relative
 
 PREFIX = "reload: "
-# What a refusal is about, the same under every server.
+# The first words of a refusal's entry, the same under every server.
 REFUSED = "refused, still serving the previous version"
 BROKEN = "the application does not load"
 BROKEN_START = "the application does not load, waiting for its repair"
@@ -33,33 +33,33 @@ class ReloadLog:
         self._json = json
 
     def info(self, text: str, *arguments: object, event: str = "info", **fields: object) -> None:
-        """A line of everyday life."""
+        """Write a line about normal operation."""
         self._write("info", text, arguments, event, fields)
 
     def warning(self, text: str, *arguments: object, event: str = "warning", **fields: object) -> None:
-        """A line about a set-up that will bite."""
+        """Write a line about a set-up that gets in the way of reloads."""
         self._write("warning", text, arguments, event, fields)
 
     def debug(self, text: str, *arguments: object) -> None:
-        """A line for whoever looks for a fault in the reloader."""
+        """Write a line that helps to find a fault in the reloader."""
         self._write("debug", text, arguments, "debug", {})
 
     def failure(self, text: str, error: BaseException) -> None:
-        """Something of ours or of the user's raised *error*, and it goes on."""
+        """Write that our code or the user's raised *error*; the server keeps running."""
         trace = "".join(traceback.format_exception(None, error, error.__traceback__)) if self._json else ""
         self._write("error", text, (), "failure", {"traceback": trace.rstrip()}, exc_info=error)
 
     def refusal(self, about: str, why: Refusal) -> None:
-        """The one entry: where, what, and the last lines of the traceback."""
+        """Write the entry for a refusal: where, what, and the last lines of the traceback."""
         arguments = (about, self.place(why))
         self._write("error", "%s: %s", arguments, _EVENTS.get(about, "refused"), reasons(why), _trace(why))
 
     def place(self, why: Refusal) -> str:
-        """Where and what, on one line."""
+        """Return where and what, on one line."""
         return _place(why, self._root)
 
     def names(self, paths: Iterable[str], first: str | None = None) -> str:
-        """A few of *paths* and how many more there are; *first* comes before them."""
+        """Return a few of *paths* and how many more there are; *first* comes before them."""
         names = ([] if first is None else [first]) + sorted(relative(path, self._root) for path in paths)
         more = len(names) - _NAMES_TOLD
         return ", ".join(names[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
@@ -85,12 +85,12 @@ class ReloadLog:
 
 
 def reasons(why: Refusal) -> dict[str, Any]:
-    """*why* for programs: what it is, where (an absolute path), and the last lines of the traceback."""
+    """Return *why* for programs: what it is, where (an absolute path), and the last lines of the traceback."""
     return {"reason": why.reason, "path": why.path, "line": why.line, "traceback": why.traceback}
 
 
 def entry(about: str, why: Refusal, root: str) -> str:
-    """What is told of a refusal: a line that begins with *about*, and the last lines of the traceback."""
+    """Return the text of a refusal: a line that begins with *about*, and the last lines of the traceback."""
     return f"{about}: {_place(why, root)}{_trace(why)}"
 
 

@@ -1,4 +1,4 @@
-"""A line of the log that is text for people and one JSON object for programs."""
+"""Defines `Line`, a line of the log that is text for people and one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 
 class Line(str):
-    """The *text* as people read it, which knows its JSON, too: whoever writes a log takes the one or the other.
+    """Holds the *text* that people read, and the same line as JSON; the log that writes it chooses one of the two.
 
     *event*: one word for programs. *message*: the text without prefix and traceback. *fields*: what programs would
-    else have to read out of it.
+    otherwise have to parse out of the text.
     """
 
     level: str
@@ -28,7 +28,7 @@ class Line(str):
         return line
 
     def json(self) -> str:
-        """The whole line, without a line break in it."""
+        """Return the line as one JSON object, without a line break."""
         at = datetime.datetime.fromtimestamp(self.at, datetime.timezone.utc).isoformat(timespec="milliseconds")
         said = {"at": at.replace("+00:00", "Z"), "level": self.level, "event": self.event, "message": self.message}
         return json.dumps({**said, **self.fields}, default=str)

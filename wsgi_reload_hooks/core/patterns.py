@@ -21,7 +21,7 @@ _NEWLINE = "\0"
 
 
 def fault(text: str) -> str:
-    """Why the line *text* cannot be used as a pattern; empty where it can."""
+    """Return why the line *text* cannot be used as a pattern; empty where it can."""
     try:
         import pathspec
     except ImportError:
@@ -40,7 +40,7 @@ def fault(text: str) -> str:
 
 
 class Patterns:
-    """The usable ones of *lines*, each in gitignore's format. *unused*: the numbers of the others, and what is wrong."""
+    """Matches paths against *lines* in gitignore's format. *unused*: numbers of unusable lines, and what is wrong."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         import pathspec
@@ -58,7 +58,7 @@ class Patterns:
         self._any = re.compile("|".join(re.sub(r"\(\?P<\w+>", "(?:", regex) for regex in regexes) or "(?!)")
 
     def last(self, path: str) -> tuple[int, bool] | None:
-        """The number of the line that decides on the relative *path*, and whether it matches or takes back.
+        """Return the number of the line that decides on the relative *path*, and whether it matches or takes back.
 
         A folder's path ends with a slash.
         """

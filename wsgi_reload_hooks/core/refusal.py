@@ -1,4 +1,4 @@
-"""A refusal: why new code did not go into service, in the words that a user needs."""
+"""Defines `Refusal`: why new code was not put into service, in the words that a user needs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LINE_AT_MOST = 500
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why new code did not go into service.
+    """Says why new code was not put into service.
 
-    *path* and *line* are where to look (None where nobody knows), *reason* is one line, *traceback* its last lines.
+    *path* and *line* are where to look (None if unknown), *reason* is one line, *traceback* its last lines.
     *files* are the files of the traceback: a repair may happen in any of them. *about*: what is refused, for the log,
     where it is not new code.
     """
@@ -32,7 +32,7 @@ class Refusal:
     def from_exception(
         cls, error: BaseException, hidden: Iterable[str] = (), ours: Callable[[str], bool] = os.path.exists
     ) -> Refusal:
-        """From what importing raised.
+        """Make a refusal of the exception that an import raised.
 
         Frames of files in the folders *hidden* (the server's) are left out; *path* is the deepest file that is *ours*.
         """
@@ -41,7 +41,7 @@ class Refusal:
         text = _last_lines("".join(report.format()))
         frames = list(report.stack)
         if isinstance(error, SyntaxError) and error.filename:
-            # Without its line: to look that up fails where the encoding is what is wrong.
+            # Without the text of the line: reading that fails if the file's encoding is wrong.
             frames.append(tracebacks.FrameSummary(error.filename, error.lineno or 1, "", line=""))
         refused = cls.from_stack(_reason(error), frames, ours)
         files = (*refused.files, *(frame.filename for each in _causes(report) for frame in each.stack))
@@ -51,7 +51,7 @@ class Refusal:
     def from_stack(
         cls, reason: str, stack: Sequence[tracebacks.FrameSummary], ours: Callable[[str], bool] = os.path.exists
     ) -> Refusal:
-        """From where the code was at that moment."""
+        """Make a refusal that points to where the code is running now."""
         place = next((frame for frame in reversed(stack) if ours(frame.filename)), stack[-1] if stack else None)
         return cls(
             reason=reason,
@@ -68,7 +68,7 @@ def _strip(report: tracebacks.TracebackException, folders: tuple[str, ...]) -> N
 
 
 def _causes(report: tracebacks.TracebackException) -> Iterator[tracebacks.TracebackException]:
-    """All that led to it."""
+    """Yield all exceptions that led to that of *report*."""
     waiting = [report.__cause__, report.__context__]
     while waiting:
         each = waiting.pop()
@@ -82,7 +82,7 @@ def _reason(error: BaseException) -> str:
     try:
         text = str(error.msg or "" if isinstance(error, SyntaxError) else error).strip()
     except Exception:
-        # Its own fault, and no reason to lose the rest of the report.
+        # The exception's own `__str__` failed; the rest of the report is still useful.
         text = "(it cannot be shown)"
     return f"{name}: {text.splitlines()[0]}"[:_LINE_AT_MOST] if text else name
 

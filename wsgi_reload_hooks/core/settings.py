@@ -1,4 +1,4 @@
-"""The one table of settings, and where their values come from.
+"""Defines all settings in one table, and loads their values.
 
 Sources, the first that has a value wins: keyword, environment (``WSGI_RELOAD_*``), the table
 ``[tool.wsgi_reload_hooks]`` of ``pyproject.toml``, default. The idea of one table from which everything
@@ -25,7 +25,7 @@ _TABLE_KEY = re.compile(rb"^[ \t\[]*(tool[ \t]*\.[ \t]*)?[\"']?wsgi_reload_hooks
 
 
 class SettingsError(ValueError):
-    """A setting cannot be used. The text is one line: name, value, source, what is allowed."""
+    """Reports a setting that cannot be used. The text is one line: name, value, source, what is allowed."""
 
     def __init__(self, text: str) -> None:
         # A path or the name of a variable may have anything in it.
@@ -34,7 +34,7 @@ class SettingsError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What one setting accepts, and its line of help."""
+    """Says what one setting accepts, and its line of help."""
 
     help: str
     allowed: str
@@ -51,7 +51,7 @@ def _setting(default: Any, text: str, allowed: str, **limits: Any) -> Any:
 
 
 def _is_command(text: str) -> None:
-    """Nothing, or a command whose quoting is right."""
+    """Check that *text* is empty, or a command with valid quoting. Raises ValueError."""
     if text and not (shlex.split(text) or [""])[0]:
         raise ValueError("no command")
 
@@ -66,7 +66,7 @@ _GLOBS = (
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All settings with their values. Times are in seconds, floats.
+    """Holds all settings with their values. Times are in seconds, floats.
 
     Raises nothing by itself; `load` checks.
     """
@@ -165,9 +165,9 @@ class Settings:
         environ: Mapping[str, str] | None = None,
         **keywords: Any,
     ) -> Settings:
-        """The settings for the project in *root* (default: the working directory).
+        """Load the settings for the project in *root* (default: the working directory).
 
-        *keywords* win over *environ* (default: ``os.environ``), that over ``pyproject.toml``.
+        *keywords* win over *environ* (default: ``os.environ``), and *environ* wins over ``pyproject.toml``.
         Raises `SettingsError` for a wrong type, value or name.
         """
         values: dict[str, Any] = {}
@@ -191,7 +191,7 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {
 
 
 def project_root(start: str | None = None) -> str:
-    """The nearest folder at or above *start* (default: the working directory) with a ``pyproject.toml``, else *start*."""
+    """Find the nearest folder at or above *start* (default: working directory) with ``pyproject.toml``, else *start*."""
     folder = here = os.path.abspath(start or os.getcwd())
     while not os.path.exists(os.path.join(folder, "pyproject.toml")):
         above = os.path.dirname(folder)
@@ -202,7 +202,7 @@ def project_root(start: str | None = None) -> str:
 
 
 def _given(root: str, environ: Mapping[str, str], keywords: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """(source, name, value), weakest source first."""
+    """Yield (source, name, value), weakest source first."""
     path = os.path.join(root, "pyproject.toml")
     yield from ((path, name, value) for name, value in _pyproject(path).items())
     for variable in sorted(environ):
@@ -233,7 +233,7 @@ def _pyproject(path: str) -> dict[str, Any]:
 
 
 def _toml(path: str) -> Any:
-    """Python 3.11 has a TOML reader; before, tomli is used where it is installed."""
+    """Read the TOML file *path*. Python 3.11 has a TOML reader; older ones use tomli if it is installed."""
     for name in ("tomllib", "tomli"):
         try:
             return importlib.import_module(name)
@@ -277,7 +277,7 @@ _WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false":
 
 
 def _converted(value: Any, default: Any) -> Any:
-    """*value* as the type of *default*. Raises ValueError or TypeError."""
+    """Convert *value* to the type of *default*. Raises ValueError or TypeError."""
     if isinstance(default, bool):
         if isinstance(value, bool):
             return value

@@ -1,4 +1,4 @@
-"""Standard output and standard error of our own commands: answers, complaints, log lines."""
+"""Writes to standard output and standard error for our own commands: answers, errors, log lines."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ _PATIENCE = 0.5
 
 
 def occupy() -> None:
-    """See to it that 0, 1 and 2 are open: were one of them closed, a file of ours would get its number, and what is printed
-    would go there. A program that is started finds them closed, as they were."""
+    """Open those of the descriptors 0, 1 and 2 that are closed.
+    Otherwise a file that we open would get such a number, and our output would be written to it. A program that we
+    start finds them closed, as they were."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -25,17 +26,17 @@ def occupy() -> None:
 
 
 def say(text: str) -> None:
-    """An answer, on standard output; nobody is there where that is closed."""
+    """Print an answer to standard output; do nothing if that is closed."""
     _write(sys.stdout, text)
 
 
 def complain(text: str) -> None:
-    """What went wrong, on standard error."""
+    """Print an error to standard error."""
     _write(sys.stderr, text)
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    """At once, and whatever its encoding: what that has no character for is shown escaped."""
+    """Write and flush, with characters escaped that the stream's encoding does not have."""
     if stream is not None:
         encoding = getattr(stream, "encoding", None) or "utf-8"
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
@@ -43,7 +44,7 @@ def _write(stream: TextIO | None, text: str) -> None:
 
 
 class Console:
-    """A log on standard error, with the methods that a journal asks for. *verbose*: debug lines, too."""
+    """Writes a log to standard error, with the methods that `ReloadLog` calls. *verbose*: debug lines, too."""
 
     def __init__(self, verbose: bool = False) -> None:
         self._verbose = verbose
@@ -67,12 +68,12 @@ class Console:
             said = text.json()
         else:
             said = f"[{time.strftime('%H:%M:%S')}] [{level}] {text % arguments if arguments else text}{more}"
-        # At once, and past Python's buffers: a child of ours writes to the same place.
+        # Unbuffered: our child processes write to the same place.
         line = f"{said}\n".encode(errors="backslashreplace")
         try:
-            # A reader that has paused does not keep us from our work: then the line is lost.
+            # A reader that has paused must not block us: after the time limit the line is lost.
             while line and select.select([], [2], [], _PATIENCE)[1]:
                 line = line[os.write(2, line[: select.PIPE_BUF]) :]
         except OSError:
-            # Whoever read it is gone: no reason to end what we look after.
+            # The reader has closed standard error; the program that we supervise keeps running.
             return

@@ -1,7 +1,7 @@
-"""Files that no process loads as code, but that workers remember: translations and templates of Django.
+"""Watches files that workers cache but do not load as code: translations and templates of Django.
 
-This is the part of whoever watches: it learns from the workers which folders matter, and when something in them has
-changed it raises a `Generation`. That Django resets both without a restart is an idea of its own development server.
+It runs in the process that watches: workers report which folders matter, and when a file in them has changed it raises
+a counter (`Generation`). Resetting both without a restart is an idea of Django's own development server.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from ..watching.scanner import Scanner
 from ..watching.signature import MISSING, UNKNOWN, Digest, Digests, known_signature
 
 _REFUSED = "translations refused, the previous ones stay"
-# A file that is larger is not read to be checked.
+# A larger file is not read to check it.
 _READ_AT_MOST = 16 * 1024 * 1024
 _MAGIC = (b"\xde\x12\x04\x95", b"\x95\x04\x12\xde")
-# The clocks of file systems tick that coarsely.
+# Seconds: the resolution of file system clocks.
 _COARSE = 0.02
 
 
 class Assets:
-    """What workers may remember of these files, as of the last time they were told to forget.
+    """Keeps which contents of these files workers may have cached since their last reset.
 
-    For one thread: the one that decides.
+    For one thread: the one that runs the reload loop.
     """
 
     def __init__(self, files: Files, scanner: Scanner, journal: ReloadLog, generation: Generation) -> None:
@@ -46,25 +46,25 @@ class Assets:
         self._told_many = False
 
     def heard(self, folders: Mapping[str, Any], since: float) -> None:
-        """A worker that began at *since* (seconds since the epoch) remembers files of these *folders*, by kind."""
+        """Record that a worker started at *since* (seconds since the epoch) caches files of *folders*, by kind."""
         new = [
             folder
             for kind in KINDS
             for folder in self._files.add_assets(kind, [each for each in folders.get(kind, ()) if os.path.isabs(each)])
         ]
         if new:
-            # Also a folder without a file is something to listen to.
+            # A folder without files has to be watched too.
             self._scanner.generation += 1
         young: dict[str, set[str]] = {kind: set() for kind in KINDS}
         paths = self._files.assets()
         for path in paths:
             if path not in self._served and not any(under(path, folder) for folder in new):
-                # Just born: that is about to be told, and concerns all workers.
+                # A new file: the scanner is about to report it, and then all workers reset.
                 continue
             found = known_signature(path)
             content = self._digests.at(path, found)
             self._scanner.watch(path, found)
-            # One that differs is about to be told.
+            # The scanner is about to report a file that differs.
             if self._served.setdefault(path, content) == content and _is_younger(path, since):
                 young[self._files.asset_kind(path) or TRANSLATIONS].add(path)
         if len(paths) >= ASSETS_AT_MOST and not self._told_many:
@@ -74,11 +74,11 @@ class Assets:
                 ASSETS_AT_MOST,
             )
         for kind in KINDS:
-            # Changed since then, but nobody knows whether before or after the worker has read it.
+            # Changed since then, perhaps after the worker has read it.
             self._reset(kind, young[kind], told=False)
 
     def changed(self, paths: set[str], reloading: set[str]) -> set[str]:
-        """Deal with those of *paths* that are assets; the others. Those of *reloading* cause a reload instead."""
+        """Handle those of *paths* that are assets, return the others. Those of *reloading* cause a reload instead."""
         found: dict[str, set[str]] = {}
         for path in paths - reloading:
             kind = self._files.asset_kind(path)
@@ -96,7 +96,7 @@ class Assets:
         return paths.difference(*found.values())
 
     def _reset(self, kind: str, news: set[str], *, told: bool) -> None:
-        """Have all workers forget this *kind*. Translations only where all that have changed can be used."""
+        """Have all workers reset this *kind*; translations only if all changed files are valid."""
         if not news:
             return
         if kind == TRANSLATIONS:
@@ -114,7 +114,7 @@ class Assets:
     def _refuse(self, why: Refusal) -> None:
         for path in self._pending:
             if path not in self._served:
-                # Born broken: its repair is news whatever it says.
+                # The file was invalid from the start: any later content causes a reset.
                 self._served[path] = UNKNOWN
         if self._told != (why.path, why.reason):
             self._told = (why.path, why.reason)
@@ -129,11 +129,11 @@ def _is_younger(path: str, since: float) -> bool:
 
 
 def _refusal(path: str) -> Refusal | None:
-    """Why these translations cannot be used; None where they can, or are gone."""
+    """Return why these translations cannot be used; None if they can, or if the file is gone."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            # To open a named pipe would mean to wait for its writer.
+            # Opening a named pipe would wait for its writer.
             return Refusal("no regular file", path)
         with open(path, "rb") as file:
             if status.st_size <= _READ_AT_MOST:
@@ -145,6 +145,6 @@ def _refusal(path: str) -> Refusal | None:
     except OSError as error:
         return Refusal(error.strerror or type(error).__name__, path)
     except Exception as error:
-        # Whatever a reader of it stumbles over: struct.error, UnicodeDecodeError, a plural form that is none.
+        # Any error of the parser: struct.error, UnicodeDecodeError, an invalid plural form.
         return Refusal(f"{type(error).__name__}: {error}".splitlines()[0], path)
     return None

@@ -1,7 +1,7 @@
-"""Django in a worker: which folders it has translations and templates from, and how it forgets both without a restart.
+"""Runs in a worker: reports Django's folders of translations and templates, and resets both without a restart.
 
-Nothing here imports Django or wakes a part of it that the application has not woken: what is not there has nothing to
-forget. What is cleared is what Django's development server clears, but beside requests that go on.
+Nothing here imports Django or a part of it that the application has not loaded: what is not loaded has no cache. It
+clears what Django's development server clears, but while requests are served.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ..process.counters import KINDS, TEMPLATES, TRANSLATIONS, Generation, diffe
 from ..watching.walks import locale_folders
 
 _OURSELVES = "wsgi_reload_hooks"
-# What a request had begun to load while all was reset may be kept after that: once more so many seconds later.
+# Seconds until the second reset: a request may cache after the first one what it began to load before.
 _AGAIN = 1.0
 _CACHED = type(functools.lru_cache(maxsize=1)(lambda: None))
 
 _numbers = itertools.count(1)
-# The number of the last `renew` that this thread, or this task, has come to know of.
+# The number of the last `renew` that this thread, or this task, has seen.
 _known: contextvars.ContextVar[int] = contextvars.ContextVar("wsgi_reload_hooks_known", default=0)
 
 Folders = dict[str, list[str]]
@@ -34,18 +34,18 @@ Tell = Callable[[str, BaseException], object]
 
 
 class Memory(NamedTuple):
-    """From when on a process may remember something: seconds since the epoch, and the generation of that moment."""
+    """Says since when a process may cache something: seconds since the epoch, and the counters of that moment."""
 
     since: float
     seen: bytes
 
 
 class DjangoAssets:
-    """Takes part in each request of Django's, once `connect` has found it. To be made before the application is loaded.
+    """Runs at each Django request, once `connect` has found Django. Make it before the application is loaded.
 
-    *report* is called with the folders that are *ours*, by kind, whenever there are others, in the thread of a request.
-    *tell* is called with a line and what was raised where something cannot be reset. *memory*: of the process that has
-    loaded the application, where that is another one (a zygote).
+    *report* is called with the folders that are *ours*, by kind, whenever they change, in the thread of a request.
+    *tell* is called with a line and the exception if something cannot be reset. *memory*: that of the process that has
+    loaded the application, if that is another one (a zygote).
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class DjangoAssets:
     ) -> None:
         memory = memory or Memory(time.time(), generation.now())
         self.since = memory.since
-        """All that Django remembers it has read after that (seconds since the epoch)."""
+        """Django has read everything in its caches after this time (seconds since the epoch)."""
         self._generation = generation
         self._ours = ours
         self._report = report
@@ -73,7 +73,7 @@ class DjangoAssets:
         self._catalogs: TranslationCache | None = None
 
     def connect(self) -> None:
-        """Connect to Django's signals if they are there by now. Cheap, from any thread, and raises nothing."""
+        """Connect to Django's signals if Django is loaded by now. Cheap, from any thread, and raises nothing."""
         if self._connected:
             return
         signals, conf = sys.modules.get("django.core.signals"), sys.modules.get("django.conf")
@@ -81,18 +81,18 @@ class DjangoAssets:
         if started is None or finished is None or not hasattr(conf, "settings"):
             return
         self._connected = True
-        # Made now: gevent may have put its own in place since this process began.
+        # Made now: gevent may have replaced the lock class since this process began.
         self._renew_lock()
         try:
             started.connect(self._on_started, weak=False, dispatch_uid=_OURSELVES)
             finished.connect(self._on_finished, weak=False, dispatch_uid=_OURSELVES)
         except Exception as error:
             self._tell("translations and templates of Django will not be reset", error)
-        # A process that the application forks may come by the lock while a thread held it.
+        # A process that the application forks may inherit the lock while a thread holds it.
         os.register_at_fork(after_in_child=self._renew_lock)
 
     def look(self) -> None:
-        """Report the folders if Django has woken something since the last time."""
+        """Report the folders if Django has loaded something since the last time."""
         try:
             woken = _woken()
             if woken != self._woken:
@@ -114,7 +114,7 @@ class DjangoAssets:
         self.look()
 
     def _catch_up(self) -> None:
-        # The first one resets, the others wait for that: none of them is to be answered with an old text.
+        # The first request resets, the others wait for it: no request may be answered with an old text.
         with self._lock:
             now, clock = self._generation.now(), time.monotonic()
             kinds = differing(self._seen, now)
@@ -159,10 +159,10 @@ class DjangoAssets:
 
 
 class TranslationCache(dict[str, Any]):
-    """In the place of Django's own dictionary of translations by language, which others must not see emptied.
+    """Replaces Django's dictionary of translations by language, which other threads must never see empty.
 
     Django asks whether a language is in it, puts it there, and takes it out: between two of these steps another thread
-    may have emptied it. So this one makes what is missing, and keeps nothing that was made by anybody else.
+    may have emptied it. So this one makes what is missing, and keeps nothing that Django's code stores in it.
     """
 
     def __init__(self, trans_real: Any, tell: Tell) -> None:
@@ -175,46 +175,46 @@ class TranslationCache(dict[str, Any]):
         trans_real._translations = self
 
     def renew_lock(self) -> None:
-        """In a forked child: nobody holds it."""
+        """Replace the lock in a forked child, where no thread holds it."""
         self._lock = threading.RLock()
 
     def renew(self) -> None:
-        """Forget all, in this order: what is made of something must not outlive it."""
+        """Clear all caches, in this order: an object must not outlive what it was made from."""
         with self._lock:
             self._before.update(self)
             gettext._translations.clear()  # type: ignore[attr-defined]
             self.clear()
             for each in list(vars(self._trans_real).values()):
-                # Which languages there are, found by their files.
+                # Caches of which languages exist, found by their files.
                 if isinstance(each, _CACHED):
                     each.cache_clear()
             self._renewed = next(_numbers)
         self.refresh()
 
     def refresh(self) -> None:
-        """Have the default and what is active in this thread, left there by another request, be of now."""
+        """Renew the default translation, and the one that an earlier request left active in this thread."""
         try:
             default = self._trans_real._default
             if default is not None and dict.get(self, default.language()) is not default:
-                # Never None, not for a moment: others use it without a look.
+                # Never None, not for a moment: other threads use it unchecked.
                 self._trans_real._default = self[default.language()]
             if _known.get() == self._renewed:
                 return
             _known.set(self._renewed)
             active = getattr(self._trans_real._active, "value", None)
             language = getattr(active, "language", None)
-            # `deactivate_all` leaves one that has no language.
+            # `deactivate_all` leaves a translation without a language.
             if language is not None and dict.get(self, language()) is not active:
                 self._trans_real.activate(language())
         except Exception as error:
             self._tell("translations cannot be reset, the previous ones stay", error)
 
     def __contains__(self, language: object) -> bool:
-        # Who asks will take it, or make it, which is done here.
+        # The caller will take the language or make it; it is made here.
         return self[str(language)] is not None
 
     def __setitem__(self, language: str, translation: Any) -> None:
-        """Nothing: it may be made of files as they were before."""
+        """Store nothing: *translation* may be made from old files."""
 
     def __missing__(self, language: str) -> Any:
         with self._lock:
@@ -231,7 +231,7 @@ class TranslationCache(dict[str, Any]):
         except Exception as error:
             if before is None:
                 raise
-            # Saved again in this moment, and not yet whole, say.
+            # The file may be in the middle of another save.
             self._tell(f"translations of {language} cannot be loaded, the previous ones stay", error)
             return before
         self._before.pop(language, None)
@@ -239,7 +239,7 @@ class TranslationCache(dict[str, Any]):
 
 
 def template_folders(ours: Callable[[str], bool]) -> list[str]:
-    """Every folder that is *ours* and that a template engine of Django's, woken by now, takes templates from."""
+    """Return every folder that is *ours* and from which a loaded template engine of Django takes templates."""
     found: list[str] = []
     for backend in _backends():
         engine, env = getattr(backend, "engine", None), getattr(backend, "env", None)
@@ -253,7 +253,7 @@ def template_folders(ours: Callable[[str], bool]) -> list[str]:
 
 
 def reset_templates() -> None:
-    """Have every template engine that is woken by now forget what it has loaded. The first error is raised in the end."""
+    """Clear the caches of every loaded template engine. Raises the first error at the end."""
     errors = []
     for backend in _backends():
         cache = getattr(getattr(backend, "env", None), "cache", None)
@@ -268,7 +268,7 @@ def reset_templates() -> None:
 
 
 def _backends() -> Iterator[Any]:
-    """The template backends that are woken, also the one that forms are rendered with."""
+    """Yield the loaded template backends, including the one that renders forms."""
     engines = getattr(sys.modules.get("django.template"), "engines", None)
     yield from list(getattr(engines, "_engines", {}).values())
     renderer = getattr(sys.modules.get("django.forms.renderers"), "get_default_renderer", None)
@@ -279,12 +279,12 @@ def _backends() -> Iterator[Any]:
 
 
 def _loaders(engine: Any) -> list[Any]:
-    """The loaders of Django's own *engine*, if it has made them by now."""
+    """Return the loaders of Django's own *engine*, if it has made them by now."""
     return list(getattr(engine, "__dict__", {}).get("template_loaders", ()))
 
 
 def _woken() -> object:
-    """Something that differs when Django has woken more than before."""
+    """Return a value that changes when Django has loaded more than before."""
     conf, registry = sys.modules.get("django.conf"), sys.modules.get("django.apps")
     configured = getattr(getattr(conf, "settings", None), "configured", False)
     ready = getattr(getattr(registry, "apps", None), "ready", False)

@@ -1,1 +1,1 @@
-"""Level 8: finds what will bite, in a running server and in the project."""
+"""Level 8: finds what gets in the way of reloads, in a running server and in the project."""

@@ -1,4 +1,4 @@
-"""Asks gunicorn what it makes of a command line: its own parser, its own way through the configuration files.
+"""Has gunicorn read a command line, with its own parser and its own order of configuration files.
 
 A program, run by its path in the interpreter that would run gunicorn, in gunicorn's folder and with its environment:
 ``gunicorn_probe.py HOW WORD...``. HOW: the path of gunicorn's script, ``-m``, or ``-`` where nothing but a configuration is

@@ -1,4 +1,4 @@
-"""What will bite in the project and in the system, whichever server it is: the doctor looks, and changes nothing."""
+"""Finds what gets in the way of reloads in the project and in the system, for any server; changes nothing."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class System:
 
 
 def this_system() -> System:
-    """The machine that this runs on."""
+    """Describe the machine that this runs on."""
     return System(mounts(), time.time(), granted, skew_of)
 
 
 def examine(project: Project, settings: Settings, system: System) -> Iterator[Finding]:
-    """Findings about the *project* on this *system*."""
+    """Yield findings about the *project* on this *system*."""
     root = project_root(project.folder)
     if root == os.sep:
         yield Finding(
@@ -99,8 +99,8 @@ def examine(project: Project, settings: Settings, system: System) -> Iterator[Fi
         yield Finding(
             "clock",
             some([files.relative(path) for path in sorted(found.late)]),
-            f"saved in the future, {files.relative(furthest)} by {found.late[furthest] - system.now:.0f} s: whoever goes by "
-            "time takes it for new, again and again",
+            f"saved in the future, {files.relative(furthest)} by {found.late[furthest] - system.now:.0f} s: a tool "
+            "that compares times takes it for new, again and again",
             "set the clock of the machine that saved it, and touch it",
         )
     listens = settings.engine != "stat" and far is None and _can_listen(project)

@@ -1,4 +1,4 @@
-"""Lifespan and sockets of ASGI workers: what the gate needs of them."""
+"""Delays the lifespan and the sockets of ASGI workers, so that the gate works for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ App = Callable[..., Awaitable[None]]
 
 
 class LateSockets(list[Any]):
-    """Sockets that are made when somebody wants to go through them."""
+    """Makes the sockets when they are first iterated."""
 
     def __init__(self, make: Callable[[], object]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How the hooks get onto gunicorn's application and its arbiter: once each, whatever a configuration says of hooks."""
+"""Installs the hooks on gunicorn's application and its arbiter: once each, whatever hooks a configuration has."""
 
 from __future__ import annotations
 

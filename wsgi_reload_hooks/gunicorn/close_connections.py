@@ -1,4 +1,4 @@
-"""Lame ducks: workers that take no new connection, answer what comes on the old ones with "Connection: close", and go.
+"""Retires workers: they accept no new connection, answer on the open ones with "Connection: close", and then end.
 
 For the gunicorn worker classes that drop kept-alive connections when they are told to stop.
 """
@@ -16,7 +16,7 @@ class LameDuck(Protocol):
         """Take no new connection, announce the end on the others. Called from a signal handler."""
 
     def idle(self) -> bool:
-        """Whether nobody is connected any more."""
+        """Tell whether no client is connected any more."""
 
 
 class ThreadedDuck:

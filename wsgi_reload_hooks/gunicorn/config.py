@@ -1,4 +1,4 @@
-"""Loading gunicorn's configuration anew without betting the server on it."""
+"""Loads gunicorn's configuration again, so that a broken one does not stop the server."""
 
 from __future__ import annotations
 

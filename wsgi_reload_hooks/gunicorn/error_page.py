@@ -1,4 +1,4 @@
-"""The page that a worker answers with when no other worker has the application."""
+"""Makes the page that a worker answers with when no other worker has the application."""
 
 from __future__ import annotations
 

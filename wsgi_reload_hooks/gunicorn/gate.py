@@ -1,4 +1,4 @@
-"""A gate that new workers wait at, booted and ready, until all of them are let in at once, or none."""
+"""Makes booted workers wait at a gate until the arbiter opens it for all of them, or for none."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Gate:
         self.close()
 
     def close(self) -> None:
-        """Send away whoever was not let in (the master)."""
+        """End the workers that still wait at the gate (called in the master)."""
         for fd in (self._exit, self._key):
             if fd >= 0:
                 os.close(fd)
@@ -42,7 +42,7 @@ class Gate:
 
     def enter(self) -> None:
         """To be called first in a worker: it keeps the waiting end only."""
-        # A midwife ends as soon as it has forked us; then the arbiter is our parent.
+        # The intermediate fork ends as soon as it has forked us; then the arbiter is our parent.
         self._born_of = os.getppid()
         if self._key >= 0:
             os.close(self._key)

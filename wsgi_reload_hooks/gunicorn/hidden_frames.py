@@ -1,4 +1,4 @@
-"""The frames that are left out of a traceback: those of gunicorn, importlib and this package."""
+"""Names the folders whose frames are left out of a traceback: gunicorn, importlib and this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rights of the workers, where the arbiter has more."""
+"""Returns the workers' user and groups if the arbiter has more rights than they."""
 
 from __future__ import annotations
 

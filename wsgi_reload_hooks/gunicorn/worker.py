@@ -1,4 +1,4 @@
-"""What runs inside a gunicorn worker: it reports what it loads, waits at the gate, and leaves in good manners."""
+"""Runs inside a gunicorn worker: reports what it loads, waits at the gate, and ends gracefully."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ class Worker:
         self._worker.wait_fds = [*self._worker.sockets, self._worker.PIPE[0]]
 
     def _on_urgent(self, signum: int, frame: FrameType | None) -> None:
-        """SIGURG, which is ignored where nobody handles it: go, as the moment demands.
+        """Handle SIGURG, whose default action is to ignore it: end, in the way that the worker's state demands.
 
         While booting: leave at once (asked twice: without a word). In service: become a lame duck.
         """

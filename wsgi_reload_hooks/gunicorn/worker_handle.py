@@ -1,4 +1,4 @@
-"""What the arbiter knows of one worker or zygote, and of the workers that boot together."""
+"""Defines what the arbiter knows of one worker or zygote, and of the workers that boot together."""
 
 from __future__ import annotations
 

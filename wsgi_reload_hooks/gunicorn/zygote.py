@@ -1,7 +1,7 @@
-"""One import for all workers: a process that has imported the application, and forks workers that share its memory.
+"""Starts and tracks one zygote: a process that imports the application once, and forks workers that share its memory.
 
-The arbiter stays clean, so there is always a next one. A zygote forks through a midwife, which ends at once: its
-children become the arbiter's, as if it had forked them (see `subreaper`).
+The arbiter stays clean, so there is always a next one. An intermediate fork forks the workers and ends at once: its
+children become the arbiter's, as if it had forked them (see `process.linux`).
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ class Zygote:
 
     @property
     def delivering(self) -> bool:
-        """Whether it has been asked for workers, and its midwife may not have ended yet."""
+        """Tell whether workers were requested of it, and its intermediate fork may not have ended yet."""
         return bool(self._undelivered)
 
     def delivered(self, ages: Sequence[int]) -> int:
-        """The midwife has ended: those of these *ages* that are not born will not be. How many."""
+        """Give up the workers of these *ages* that the intermediate fork, which has ended, did not fork. How many."""
         self._undelivered.difference_update(ages)
         lost = [self._ordered.pop(age) for age in ages if age in self._ordered]
         for worker in lost:

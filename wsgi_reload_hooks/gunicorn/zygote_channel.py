@@ -1,4 +1,4 @@
-"""The socket between the arbiter and a zygote: notes, and the file descriptors that go with them."""
+"""Sends notes and file descriptors over the socket between the arbiter and a zygote."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def send(way: _socket.socket, note: bytes, numbers: Sequence[int]) -> None:
 
 
 def receive(way: _socket.socket) -> tuple[bytes, list[int]]:
-    """The next note, and the descriptors that came with it; none of them outlives an exec. Empty: nobody orders."""
+    """Return the next note and its descriptors, which are closed by an exec. Empty: the arbiter closed the socket."""
     numbers = array.array("i")
     room = socket.CMSG_SPACE((FILES_AT_MOST + 1) * numbers.itemsize)
     note, ancillary, _, _ = way.recvmsg(ORDER_AT_MOST, room, socket.MSG_CMSG_CLOEXEC)

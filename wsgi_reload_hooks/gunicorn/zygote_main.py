@@ -70,7 +70,7 @@ class ZygoteProcess:
         self._late = bool(server.cfg.reuse_port) and not server.LISTENERS
 
     def live(self) -> NoReturn:
-        """Load, then fork what is ordered, until nobody orders any more. A worker that is forked leaves by SystemExit."""
+        """Load, then fork the ordered workers until the arbiter closes the socket. A worker leaves by SystemExit."""
         try:
             self._settle()
             self._load()
@@ -167,11 +167,11 @@ class ZygoteProcess:
             self._end()
         ages = json.loads(note)
         try:
-            midwife = self._fork()
-            if midwife == 0:
+            intermediate = self._fork()
+            if intermediate == 0:
                 gate, *heartbeats = numbers
                 self._deliver(ages, gate, [os.fdopen(number, "w+b", 0) for number in heartbeats])
-            self._waitpid(midwife, 0)
+            self._waitpid(intermediate, 0)
         except OSError as error:
             self._complain(error)
         for number in numbers:
@@ -180,8 +180,8 @@ class ZygoteProcess:
         linux.forget_files()
 
     def _deliver(self, ages: Sequence[int], gate: int, heartbeats: list[Any]) -> NoReturn:
-        """In the midwife: fork the workers, and end. In them it does not return either."""
-        midwife = os.getpid()
+        """Run in the intermediate fork: fork the workers, and end. Does not return in the workers either."""
+        intermediate = os.getpid()
         try:
             linux.end_with(self._pid)
             self._gate = Gate.of_exit(gate)
@@ -190,11 +190,11 @@ class ZygoteProcess:
                 self._others = [each for each in heartbeats if each is not heartbeat]
                 self._sender.send("forked", age=age, worker=self._spawn(age, heartbeat))
         except BaseException as error:
-            if os.getpid() != midwife:
+            if os.getpid() != intermediate:
                 raise
             self._complain(error)
         finally:
-            if os.getpid() == midwife:
+            if os.getpid() == intermediate:
                 self._end()
         raise AssertionError("not reached")
 

@@ -1,7 +1,7 @@
-"""Who is in a pid file, and may it be signalled?
+"""Reads a pid file, and checks that its process may be signalled.
 
 A pid file outlives its server, and the number in it is given to another process: what is signalled has to be older
-than the file, and to heed the signal. Whoever may write the file chooses whom we signal.
+than the file, and to heed the signal. Any user who may write the file chooses whom we signal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LARGEST = 2**31 - 1
 # Clocks of file systems tick coarsely, those of other machines differ a little.
 _SLACK = 2.0
 
-# Whoever sends one of these wants an end, or nothing that could be caught.
+# These signals end or stop a process, or continue it: the process need not catch them.
 _ENDS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT})
 
 # So young, one that ignores a signal may be just starting; later it does so for good.
@@ -52,7 +52,7 @@ class Server:
         self._name = name
 
     def send(self, sig: signal.Signals) -> None:
-        """Signal it. Raises `Unfit`."""
+        """Signal the process. Raises `NoServer`."""
         # Again, as close to it as can be: it may execute itself anew at any moment.
         found = process(self.process.pid)
         if found is not None:
@@ -73,11 +73,11 @@ class PidFile:
     def server(self, sig: signal.Signals | None = None) -> Iterator[Server]:
         """The process in the file. *sig*: one that it has to heed, and that we have to be allowed to send.
 
-        Raises `Unfit` with what speaks against it.
+        Raises `NoServer` with the reason against it.
         """
         pid, status, owners = self._read()
         if pid <= 1:
-            raise NoServer(f"{self.name}: {pid} is nobody that could be signalled")
+            raise NoServer(f"{self.name}: {pid} is no process that can be signalled")
         if pid in own_ancestors():
             raise NoServer(f"{self.name}: {pid} is this process, or one that has started it")
         handle = _handle(pid)
@@ -97,7 +97,7 @@ class PidFile:
         """The number in it, what it was read from, and who could have put it there."""
         try:
             owners = {os.lstat(self._path).st_uid}
-            # To open a named pipe would mean to wait for its writer.
+            # Opening a named pipe would wait for its writer.
             number = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise NoServer(f"{self.name}: there is no such file") from None
@@ -179,7 +179,7 @@ def _handle(pid: int) -> int | None:
 
 
 def _signal(pid: int, handle: int | None, sig: int | None, name: str) -> None:
-    """Send *sig*: 0 just asks whether we may, None whether there is such a process. Raises `Unfit`."""
+    """Send *sig*: 0 only asks whether we may, None whether there is such a process. Raises `NoServer`."""
     try:
         if handle is None:
             os.kill(pid, sig or 0)

@@ -1,4 +1,4 @@
-"""Looks processes up by number: command line, owner, age and children, from /proc or from `ps`."""
+"""Looks processes up by pid: command line, owner, age and children, from /proc or from `ps`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WITH_VALUE = ("-W", "-X", "--check-hash-based-pycs")
 
 
 class Process(NamedTuple):
-    """What the system says of a process."""
+    """Describes a process, as the system does."""
 
     pid: int
     name: str
@@ -33,11 +33,11 @@ class Process(NamedTuple):
     """Seconds since it started."""
     users: frozenset[int]
     ended: bool
-    """It has, but nobody has asked how."""
+    """Whether it has ended, and its parent has not reaped it."""
     heeds: int | None = None
     """A bit for each signal that it catches or takes in its own way; None where the system does not tell."""
     started: int | None = None
-    """When, by a clock that nobody sets; None where the system does not tell."""
+    """When it started, by a clock that cannot be set; None if the system does not tell."""
     ignores: int = 0
     """A bit for each signal that it ignores, as far as the system tells."""
 
@@ -46,12 +46,12 @@ class Process(NamedTuple):
 
 
 def process(pid: int) -> Process | None:
-    """What the system says of *pid*, or None where there is no such process or it does not tell."""
+    """Look up *pid*; None if there is no such process or the system does not describe it."""
     return from_proc(pid) or from_ps(pid)
 
 
 def from_proc(pid: int) -> Process | None:
-    """The same, as Linux tells it."""
+    """Look up *pid* in Linux's /proc."""
     if sys.platform != "linux":
         return None
     try:
@@ -80,7 +80,7 @@ def from_proc(pid: int) -> Process | None:
 
 
 def from_ps(pid: int) -> Process | None:
-    """The same, as `ps` tells it everywhere else, its age rounded up to a second."""
+    """Look up *pid* with `ps` on other systems; the age is rounded up to a second."""
     columns = [word for name in ("stat", "etime", "uid", "ppid", "comm") for word in ("-o", f"{name}=")]
     try:
         answer = subprocess.run(
@@ -108,7 +108,7 @@ def from_ps(pid: int) -> Process | None:
 
 
 def children_of(pid: int) -> Iterator[Process]:
-    """The living children of *pid*, as far as Linux tells; not each kernel has a list of them."""
+    """Yield the living children of *pid* on Linux; not every kernel has a list of them."""
     if sys.platform != "linux":
         return
     for name in os.listdir("/proc"):
@@ -148,7 +148,7 @@ def _program(name: str, command: list[str]) -> str:
 
 
 def own_ancestors() -> Iterator[int]:
-    """This process, and those that have started it."""
+    """Yield the pids of this process and of its ancestors."""
     yield os.getpid()
     pid = os.getppid()
     for _ in range(_PARENTS_AT_MOST):

@@ -15,7 +15,7 @@ from .pidfile import NoServer, PidFile
 from .processes import Process
 
 COMMAND_AT_MOST = 60.0
-"""So many seconds may a command take that runs instead of a signal being sent."""
+"""Seconds that a command may take that runs instead of a signal."""
 
 _LOOK_AGAIN = 0.5
 _LOOK_SOON = 0.05
@@ -39,7 +39,7 @@ class SignalSender:
         self._command: _Command | None = None
 
     def server_name(self) -> str:
-        """The server in the pid file, or why there is none."""
+        """Return the server in the pid file, or why there is none."""
         try:
             try:
                 with self._pidfile.server(self._needed) as server:
@@ -78,7 +78,7 @@ class SignalSender:
             return False
 
     def look(self, now: float) -> None:
-        """See whether the command that runs has ended, and how."""
+        """Check whether the running command has ended, and how."""
         complaint = None if self._command is None else self._command.complaint(now)
         if complaint is not None:
             self._command = None
@@ -87,7 +87,7 @@ class SignalSender:
 
     @property
     def busy(self) -> bool:
-        """Whether a command runs, which `look` has to check."""
+        """Tell whether a command runs, which `look` has to check."""
         return self._command is not None
 
     def wait(self, now: float) -> float:
@@ -141,7 +141,7 @@ class _Command:
         return f"ended with exit code {status}: {self._shown}" if status else ""
 
     def end(self) -> None:
-        """Kill it, and what it has started."""
+        """Kill the command, and what it has started."""
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)

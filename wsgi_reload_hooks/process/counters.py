@@ -1,7 +1,7 @@
-"""One number for each kind of thing that workers keep in memory: who watches raises it, workers compare at each request.
+"""Shares a counter for each kind of cache: the watching process raises it, workers compare it at each request.
 
-Reading costs a worker a copy of a few bytes. Where workers are forked by the process that watches, the memory is theirs
-by inheritance; else it is that of a small file.
+Reading costs a worker a copy of a few bytes. Workers that the watching process forks inherit the memory; other workers
+map a small file.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _SIZE = _NUMBER.size * len(KINDS)
 
 
 def differing(before: bytes, now: bytes) -> set[str]:
-    """The kinds that were raised between two answers of `Generation.now`."""
+    """Return the kinds that were raised between two results of `Generation.now`."""
     return {kind for kind in KINDS if before[_place(kind)] != now[_place(kind)]}
 
 
 class Generation:
-    """The numbers. Any process may read them, one raises them.
+    """Holds the counters. Any process may read them, one process raises them.
 
-    *path*: the file for them, in a folder of this user's alone; without one, they are shared with forked children only.
-    Raises OSError where the file cannot be had.
+    *path*: the file for them, in a private folder of this user; without one, only forked children share them.
+    Raises OSError if the file cannot be made or mapped.
     """
 
     def __init__(self, path: str | None = None) -> None:
@@ -36,18 +36,18 @@ class Generation:
         self._shared = mmap.mmap(-1, _SIZE) if path is None else self._mapped(path)
 
     def now(self) -> bytes:
-        """All numbers, to be compared with what this says another time."""
+        """Return all counters, to compare them with a later result."""
         return self._shared[:_SIZE]
 
     def advance(self, kind: str) -> None:
-        """Raise the number of *kind*. Raises OSError (a full disk, a file that is gone and cannot be made again)."""
+        """Raise the counter of *kind*. Raises OSError (a full disk, a file that is gone and cannot be made again)."""
         self.renew()
         place = _place(kind)
         raised = _NUMBER.pack((_NUMBER.unpack(self._shared[place])[0] + 1) & 0xFFFFFFFF)
         if self._path is None:
             self._shared[place] = raised
             return
-        # Written, not stored: to store into a file on a full disk would end the process.
+        # With write(), not through the mapping: on a full disk a store into the mapping ends the process (SIGBUS).
         file = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.pwrite(file, raised, place.start)
@@ -55,7 +55,7 @@ class Generation:
             os.close(file)
 
     def renew(self) -> None:
-        """Have the numbers of the file that is there now: somebody may have cleaned temporary folders."""
+        """Map the file that lies at the path now: the one before may have been deleted with other temporary files."""
         if self._path is None:
             return
         try:
@@ -63,12 +63,12 @@ class Generation:
         except OSError:
             missing = True
         if missing:
-            # Where it cannot be made now, it is the next time.
+            # If it cannot be made now, the next call tries again.
             with contextlib.suppress(OSError):
                 self._shared = self._mapped(self._path)
 
     def _mapped(self, path: str) -> mmap.mmap:
-        # One that was cleaned away goes on where it was: who has seen a number must not take a new one for it.
+        # A deleted file is made again with the same counters: a worker must not see an old value again.
         _make(path, self._shared[:_SIZE] if self._inode else bytes(_SIZE))
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -84,7 +84,7 @@ def _place(kind: str) -> slice:
 
 
 def _make(path: str, numbers: bytes) -> None:
-    """Make the file where there is none, whole at once: another process may map it at any moment."""
+    """Make the file if it is missing, complete at once: another process may map it at any moment."""
     if os.path.lexists(path):
         return
     sibling = f"{path}.{os.getpid()}"

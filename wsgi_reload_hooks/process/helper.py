@@ -1,4 +1,4 @@
-"""The helper process: started by a process that decides, to do there what may hang or crash."""
+"""Starts the helper process, which does for its owner what may hang or crash: compiling source files."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Rights = tuple[int, int, tuple[int, ...]]
 
 
 class HelperDied(Exception):
-    """The helper ended before it answered."""
+    """Reports that the helper ended before it answered."""
 
 
 class Helper:
-    """One such process, started when it is first asked, and again after it has died. For one thread.
+    """Runs one helper process: starts it for the first request, and again after it has died. For one thread.
 
     *python*: the absolute path of the interpreter whose compiler counts. *rights*: the user's number, the group's, and the
     numbers of the other groups that it takes on; None: those of this process.
@@ -43,7 +43,7 @@ class Helper:
         self._heard = b""
 
     def compile(self, paths: Iterable[str]) -> int:
-        """Have it compile the sources *paths*: a number for `answer`. Raises OSError where no process can be had."""
+        """Have the helper compile the sources *paths*. Returns a number for `answer`. Raises OSError (no process)."""
         if self._ask < 0:
             self._start()
         self._number += 1
@@ -52,14 +52,14 @@ class Helper:
             while request:
                 request = request[os.write(self._ask, request) :]
         except BrokenPipeError:
-            # It has died, which `answer` tells.
+            # The helper has died; `answer` raises `HelperDied`.
             pass
         return self._number
 
     def answer(self, number: int, patience: float = 0.0) -> tuple[dict[str, Any] | None] | None:
-        """What it found in request *number*: a tuple of the refusal, or of None; None: it still works.
+        """Return the result of request *number*: a tuple of the refusal, or of None; None while there is none.
 
-        *patience*: seconds to wait for it. Raises `HelperDied`.
+        *patience*: seconds to wait for the result. Raises `HelperDied`.
         """
         native = Native()
         while self._ask >= 0 and native.select([self._answers], [], [], patience)[0]:
@@ -78,7 +78,7 @@ class Helper:
         return None
 
     def close(self) -> None:
-        """End it, and reap it where nothing else in this process does."""
+        """Stop the helper, and reap it if nothing else in this process does."""
         native, pid = Native(), self.pid
         self.leave()
         if pid and os.getpid() == self._owner:
@@ -90,7 +90,7 @@ class Helper:
                 native.waitpid(pid, 0)
 
     def leave(self) -> None:
-        """In a process that was forked from its owner: keep nothing of it, so that its owner's end is its end."""
+        """Close the helper's pipes in a process that its owner forked, so that the helper ends with its owner."""
         for number in (self._ask, self._answers):
             if number >= 0:
                 os.close(number)

@@ -1,8 +1,8 @@
-"""The program of the helper process: compiles source files, so that no process that decides compiles user code.
+"""Runs as the helper process: compiles source files, so that a master or supervisor never compiles user code itself.
 
 Started by its path in a bare interpreter (``-I -S``). Arguments: the rights to take on. Standard input: lines of JSON, ``{"number": N, "paths": [...]}``;
-its end is the end. Standard output: a line of JSON for each, ``{"number": N, "refused": null or {...}}``. Where compiling
-ends this process (CPython 3.12 and 3.13 die of deeply nested comprehensions), the answer is missing.
+the helper ends with it. Standard output: a line of JSON for each, ``{"number": N, "refused": null or {...}}``. If
+compiling kills this process (CPython 3.12 and 3.13 crash on deeply nested comprehensions), the answer is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def refusal_of(path: str) -> dict[str, Any] | None:
-    """What is wrong with the source *path*; None where it compiles or is not there."""
+    """Return what is wrong with the source *path*; None if it compiles or does not exist."""
     try:
         source = _read(path)
     except FileNotFoundError:
@@ -40,7 +40,7 @@ def refusal_of(path: str) -> dict[str, Any] | None:
 
 
 def _read(path: str) -> bytes:
-    # As `safe_read`, which a bare interpreter cannot import.
+    # The same as `safe_read`, which a bare interpreter cannot import.
     number = os.open(path, _FLAGS)
     try:
         status = os.fstat(number)
@@ -79,5 +79,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except (KeyboardInterrupt, BrokenPipeError):
         pass
-    # 0 always: a gunicorn that reaps it would tell of anything else as of a worker's end.
+    # Always 0: a gunicorn arbiter that reaps this process would log any other status as a worker's.
     os._exit(0)

@@ -1,6 +1,4 @@
-"""What only Linux does for a process: its family's orphans become its own children; a name of its own for `ps`; pages of
-files are given back.
-"""
+"""Makes Linux's own process calls: adopts orphans, ends with the parent, renames a process, drops clean file pages."""
 
 from __future__ import annotations
 
@@ -25,40 +23,40 @@ _FILE = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) r-[x-]p [0-9a-f]+ [0-9a-f:]+ [1-9]
 
 
 def available() -> bool:
-    """Whether `adopt` works here."""
-    # Asked, not tried: it may be on.
+    """Tell whether `adopt` works here."""
+    # Read the flag instead of setting it: it may be on already.
     return sys.platform == "linux" and _prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(ctypes.c_int()))
 
 
 def adopt(on: bool) -> None:
-    """Whether the orphans of this process's family are to become its children, from now on."""
+    """Make this process a child subreaper (or undo it): orphans among its descendants then become its children."""
     _prctl(_PR_SET_CHILD_SUBREAPER, int(on))
 
 
 def end_with(parent: int) -> None:
-    """Have this process killed when its *parent* ends, however that is. To be called after a change of user."""
+    """Have the kernel kill this process when its *parent* ends in any way. Call it after a change of user."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
 
 
 def name() -> bytes:
-    """The name of this process, as `ps -o comm` shows it."""
+    """Return the name of this process, as `ps -o comm` shows it."""
     with open("/proc/self/comm", "rb") as file:
         return file.read().rstrip(b"\n")
 
 
 def rename(to: bytes) -> None:
-    """Have this process shown by another name, of 15 bytes at most."""
+    """Set the name of this process, 15 bytes at most."""
     _prctl(_PR_SET_NAME, to)
 
 
 def forget_files() -> None:
-    """Keep no page of a file that this process only reads, as long as it waits: what it needs again comes back from the
-    system's cache. Children that are forked begin without them, too, so they would be here for nobody else.
+    """Drop the pages of files that this process only reads; the kernel maps a page again when it is used.
+    Called before a long wait. Forked children start without these pages too, so keeping them helps no child.
     """
     if len(sys._current_frames()) > 1:
-        # Another thread could put something else in such a place while we look.
+        # Another thread could map something else at such an address meanwhile.
         return
     try:
         advise = ctypes.CDLL(None).madvise
@@ -71,7 +69,7 @@ def forget_files() -> None:
 
 
 def _only_read(smaps: Iterable[bytes]) -> Iterator[tuple[int, int]]:
-    """Where files are mapped that were never written to: not what was relocated when they were loaded."""
+    """Yield where files are mapped that were never written to: no pages that the loader has relocated."""
     place: tuple[int, int] | None = None
     for line in smaps:
         name, _, value = line.partition(b":")
@@ -79,7 +77,7 @@ def _only_read(smaps: Iterable[bytes]) -> Iterator[tuple[int, int]]:
             if place is not None and value.split()[:1] == [b"0"]:
                 yield place
         elif not name[:1].isupper():
-            # The head of the next one: two addresses in small letters.
+            # The first line of the next mapping: two addresses in lower-case hexadecimal.
             found = _FILE.match(line)
             place = None if found is None else (int(found[1], 16), int(found[2], 16))
 

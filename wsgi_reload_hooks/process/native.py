@@ -1,4 +1,4 @@
-"""Threads, locks, waiting and processes as the operating system has them, also in a process that gevent has patched."""
+"""Provides the system's own threads, locks, waiting and processes, even in a process that gevent has patched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time as _time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Above those that a child is given: to put one in its place then never hits another one.
+# Above the numbers that a child is given: moving one descriptor to its number then never overwrites another.
 _OUT_OF_THE_WAY = 10
 
 
@@ -25,13 +25,13 @@ def _original(module: Any, name: str) -> Any:
 
 
 def patched() -> bool:
-    """Whether gevent has put its own threads and queues in place of the real ones."""
+    """Tell whether gevent has replaced the threads and queues of the standard library."""
     monkey = sys.modules.get("gevent.monkey")
     return bool(monkey is not None and (monkey.is_module_patched("threading") or monkey.is_module_patched("queue")))
 
 
 class Native:
-    """The originals as of now: made in the process and at the moment they are needed."""
+    """Holds the unpatched functions. Make one in the process, and at the moment, that needs them."""
 
     def __init__(self) -> None:
         self.start_thread = _original(_thread, "start_new_thread")
@@ -43,9 +43,9 @@ class Native:
         self.waitpid = _original(_os, "waitpid")
 
     def spawn(self, command: Sequence[str], environ: Mapping[str, str], places: Sequence[tuple[int, int]]) -> int:
-        """Start *command* (an absolute path first) at the head of a process group, with default signals. Its pid.
+        """Start *command* (an absolute path first) as leader of a process group, with default signals. Returns its pid.
 
-        *places*: (file descriptor here, its number there); of 0, 1 and 2 those that are not given lead nowhere, all
+        *places*: (file descriptor here, its number there); those of 0, 1 and 2 that are not given lead nowhere, all
         others are closed. Raises OSError.
         """
         given = {place for _, place in places}
@@ -76,13 +76,13 @@ class Native:
 
 
 def _open_numbers() -> list[int]:
-    """The file descriptors that are open in this process."""
+    """Return the file descriptors that are open in this process."""
     numbers = []
     for name in _os.listdir("/dev/fd"):
         try:
             _os.fstat(int(name))
             numbers.append(int(name))
         except OSError:
-            # That of the listing itself; another thread's.
+            # The listing's own descriptor, or one that another thread has closed.
             continue
     return numbers

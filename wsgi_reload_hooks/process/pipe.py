@@ -1,4 +1,4 @@
-"""What workers tell their master: messages over one pipe, safe for any number of writers, never blocking one."""
+"""Carries messages from workers to their master over one pipe: any number may write, and no write blocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
 
 _HEADER = struct.Struct(">HIB")
-# A write of at most PIPE_BUF bytes arrives in one piece, whoever else writes.
+# A write of at most PIPE_BUF bytes arrives in one piece, whatever other processes write.
 _FRAME = getattr(select, "PIPE_BUF", 512)
 _WANTED_PIPE_SIZE = 1024 * 1024
 _MESSAGE_AT_MOST = 1024 * 1024
@@ -28,7 +28,7 @@ Message = dict[str, Any]
 
 
 class Reports:
-    """The pipe. The master reads, its workers write through a `Sender`."""
+    """Owns the pipe. The master reads, its workers write through a `Sender`."""
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
@@ -43,21 +43,21 @@ class Reports:
         self._rest = b""
 
     def read(self) -> bytes:
-        """What has arrived, undecoded; empty if nothing has."""
+        """Return what has arrived, undecoded; empty if nothing has."""
         try:
             return os.read(self.reader, _WANTED_PIPE_SIZE)
         except BlockingIOError:
             return b""
 
     def decode(self, data: bytes) -> list[tuple[int, Message]]:
-        """(pid, message) for each message that is complete with *data*."""
+        """Return (pid, message) for each message that *data* completes."""
         messages = []
         data = self._rest + data
         position = 0
         while len(data) - position >= _HEADER.size:
             length, pid, last = _HEADER.unpack_from(data, position)
             if not _HEADER.size <= length <= _FRAME:
-                # Somebody else wrote into our pipe. What comes next begins with a header again.
+                # Another program wrote into our pipe. The next message begins with a header again.
                 self._parts.clear()
                 position = len(data)
                 break
@@ -71,7 +71,7 @@ class Reports:
                 try:
                     message = json.loads(part)
                 except (ValueError, RecursionError):
-                    # A signal handler spoke in the middle of a longer message.
+                    # A signal handler sent this in the middle of a longer message.
                     continue
                 if isinstance(message, dict) and "kind" in message:
                     messages.append((pid, message))
@@ -79,11 +79,11 @@ class Reports:
         return messages
 
     def forget(self, pid: int) -> None:
-        """That worker is gone: drop what it began to say."""
+        """Drop the incomplete message of the worker *pid*, which has ended."""
         self._parts.pop(pid, None)
 
     def leave(self) -> None:
-        """In a process that only writes: whether anybody reads is told by the last reader."""
+        """Close the reading end in a process that only writes, so that the pipe breaks when the master ends."""
         if self.reader >= 0:
             os.close(self.reader)
         self.reader = -1
@@ -95,10 +95,9 @@ class Reports:
 
 
 class Sender:
-    """A worker's end: *writer*, a descriptor that never blocks. What does not fit into the pipe now is kept and sent with
-    a later call.
+    """Sends a worker's messages through *writer*, a non-blocking descriptor; keeps what does not fit for a later call.
 
-    *pid*: in whose name; None: each process that is forked speaks in its own.
+    *pid*: the sender's pid in each message; None: the pid of the process that sends, also after a fork.
     """
 
     def __init__(self, writer: int, pid: int | None = None) -> None:
@@ -106,18 +105,18 @@ class Sender:
         self._in_the_name_of = pid
         self._backlog: deque[bytes] = deque(maxlen=_BACKLOG_AT_MOST)
         self._begin()
-        # A process that the application forks may come by the lock while a thread held it.
+        # A process that the application forks may inherit the lock while a thread holds it.
         os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._pid = os.getpid() if self._in_the_name_of is None else self._in_the_name_of
         if self._in_the_name_of is None:
-            # What the parent has not sent yet, it will.
+            # The parent sends its backlog itself.
             self._backlog.clear()
 
     def send(self, kind: str, **content: Any) -> None:
-        """Send one message. Raises nothing: a master that is gone is not this worker's business."""
+        """Send one message. Raises nothing, even if the master has ended."""
         payload = json.dumps({"kind": kind, **content}).encode()
         room = _FRAME - _HEADER.size
         with self._lock:
@@ -132,7 +131,7 @@ class Sender:
             self.flush()
 
     def flush(self) -> None:
-        """Send what was kept, as far as the pipe takes it."""
+        """Send what was kept, as much as the pipe takes now."""
         with self._lock:
             while self._backlog:
                 # Taken out first: a signal handler may flush, too, at any moment.
@@ -147,7 +146,7 @@ class Sender:
                     return
 
     def drain(self) -> None:
-        """Send what was kept, all of it: wait where there is no room."""
+        """Send all that was kept, and wait while the pipe is full."""
         self.flush()
         while self._backlog:
             Native().select([], [self._fd], [], 1.0)

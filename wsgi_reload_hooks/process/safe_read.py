@@ -11,15 +11,15 @@ _READ_AT_ONCE = 1 << 20
 
 
 class NoRegularFile(OSError):
-    """The path leads to a directory, a FIFO, a device or a socket."""
+    """Reports a path that leads to a directory, a FIFO, a device or a socket."""
 
 
 class TooLarge(OSError):
-    """The file has more bytes than the caller takes."""
+    """Reports a file with more bytes than the caller takes."""
 
 
 def safe_read(path: str, at_most: int) -> bytes:
-    """The content of the regular file *path*, *at_most* bytes.
+    """Return the content of the regular file *path*, *at_most* bytes.
 
     Raises `NoRegularFile`, `TooLarge`, or the OSError of opening or reading it. Any process and thread may call it.
     """

@@ -1,4 +1,4 @@
-"""Listening sockets that a supervisor holds, so that no connection is refused while programs come and go."""
+"""Opens listening sockets for a supervisor, so that no connection is refused while its program restarts."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import socket
 import stat
 from collections.abc import Mapping
 
-# More than clients will be while a program is replaced.
+# More than the clients that connect while a program is replaced.
 BACKLOG = 2048
 _FIRST = 3
 
 
 class AddressError(ValueError):
-    """An address that cannot be listened on; the text says why."""
+    """Reports an address that we cannot listen on; the text says why."""
 
 
 class NoAddressError(AddressError):
-    """It is no address at all."""
+    """Reports text that is no address at all."""
 
 
 def somaxconn() -> int | None:
-    """How many connections the system lets wait at one socket; None where it does not tell."""
+    """Return how many connections the system lets wait at one socket; None if it does not say."""
     try:
         with open("/proc/sys/net/core/somaxconn", "rb") as file:
             return int(file.read())
@@ -33,7 +33,7 @@ def somaxconn() -> int | None:
 
 
 def bind(address: str) -> socket.socket:
-    """A socket that listens on *address*: ``HOST:PORT``, ``:PORT``, ``PORT``, ``[IPV6]:PORT`` or ``unix:PATH``.
+    """Open a socket that listens on *address*: ``HOST:PORT``, ``:PORT``, ``PORT``, ``[IPV6]:PORT`` or ``unix:PATH``.
 
     Raises `AddressError`.
     """
@@ -48,7 +48,7 @@ def bind(address: str) -> socket.socket:
 
 
 def inherited(environ: Mapping[str, str]) -> list[int]:
-    """The descriptors of sockets that this process was started with, in systemd's way."""
+    """Return the descriptors of the sockets that this process was started with (systemd's ``LISTEN_FDS``)."""
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return []
     count = environ.get("LISTEN_FDS", "")
@@ -56,18 +56,18 @@ def inherited(environ: Mapping[str, str]) -> list[int]:
 
 
 def remove(listening: socket.socket) -> None:
-    """Close it; of a Unix socket, leave no file behind."""
+    """Close *listening*, and delete the file of a Unix socket."""
     path = listening.getsockname() if listening.family not in (socket.AF_INET, socket.AF_INET6) else None
     listening.close()
     if isinstance(path, str) and path.startswith("/"):
         with contextlib.suppress(OSError):
-            # Somebody else may have taken the place.
+            # Another server may listen at this path by now.
             if not _is_listening(path):
                 os.unlink(path)
 
 
 def _reason(error: Exception) -> str:
-    """Without the address, which `socket.create_server` puts behind it."""
+    """Return the text of *error* without the address that `socket.create_server` appends."""
     return (getattr(error, "strerror", None) or str(error)).partition(" (while attempting")[0]
 
 
@@ -82,7 +82,7 @@ def _bind_unix(path: str) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX)
     try:
         if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode) and not _is_listening(path):
-            # Left by one that is gone.
+            # Left by a server that has ended.
             os.unlink(path)
         listening.bind(path)
         listening.listen(BACKLOG)
@@ -95,5 +95,5 @@ def _bind_unix(path: str) -> socket.socket:
 def _is_listening(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
-        # One that is busy, or not for us, says something else.
+        # A socket that is busy, or that we may not use, gives another error.
         return probe.connect_ex(path) != errno.ECONNREFUSED

@@ -1,4 +1,4 @@
-"""What an adapter implements: the `Backend` of a reload loop, and the trials that it starts."""
+"""Defines what an adapter implements: the `Backend` of a reload loop, and the trials that it starts."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ class Trial(Protocol):
 
 
 class Backend(Protocol):
-    """What differs from server to server. All methods are called by the thread that decides, and do not wait."""
+    """Defines what differs between servers. The reload loop's thread calls all methods; none of them waits."""
 
     verb: str
     """How a switch is reported: ``reloaded``, ``restarted``; nothing where the backend reports it by itself."""
 
     def start_trial(self, attempt: Attempt) -> Trial:
-        """Begin to try *attempt*. Raises OSError where that cannot be done: this says nothing about the code."""
+        """Start a trial of *attempt*. Raises OSError if none can be started: this says nothing about the code."""
 
     def start_switch(self, attempt: Attempt) -> None:
-        """*attempt* is good: begin to put it into service."""
+        """Begin to put *attempt*, whose trial was good, into service."""
 
     def poll_switch(self, now: float) -> bool:
-        """Go on with the switch. Whether the attempt is in service everywhere."""
+        """Continue the switch. Tells whether the attempt is in service everywhere."""
 
     def status(self) -> Mapping[str, Any]:
         """What `wsgi-reload status` shows of this server besides its history: ``pids``, ``workers``, ``engine``."""
 
     def busy(self) -> bool:
-        """Whether old workers may still take requests."""
+        """Tell whether old workers may still take requests."""
 
     def loaded_by(self, path: str) -> list[int]:
-        """The pids of the workers that have loaded *path*."""
+        """Return the pids of the workers that have loaded *path*."""
 
     def examine(self) -> Message:
         """``findings`` about the server's own options, and the ``application`` that they name; JSON."""
@@ -51,7 +51,7 @@ class Backend(Protocol):
         """Files that count without being loaded or listed by the user: configurations, the script itself."""
 
     def serves(self) -> bool:
-        """Whether something serves while a refusal is reported."""
+        """Tell whether old code serves while a refusal is reported."""
 
     def reported(self, report: Report) -> None:
-        """*report* is in the log; what the backend does besides."""
+        """Do what the backend does after *report* was logged."""

@@ -1,4 +1,4 @@
-"""What goes in and out of the reload machine: phases, attempts, and the commands that it returns."""
+"""Defines the reload machine's data: phases, attempts, and the commands that it returns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attempt:
-    """One try to bring what is on disk into service. Attempts are compared by identity.
+    """Describes one try to put what is on disk into service. Attempts are compared by identity.
 
     *request*: what asked for it (``HUP``, ``wsgi-reload``, ``start``), None: a change. *since*: when the first of its
     changes was noticed. *first*: nothing has been in service before it.
@@ -35,7 +35,7 @@ class Attempt:
 
 
 class News(enum.Enum):
-    """What a `Report` is about."""
+    """Names what a `Report` is about."""
 
     TRYING = "trying"
     REFUSED = "refused"
@@ -69,7 +69,7 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Something to tell the user. *paths*: the files concerned; *seconds*: from the save to the switch."""
+    """Report news to the user. *paths*: the files concerned; *seconds*: from the save to the switch."""
 
     news: News
     attempt: Attempt | None

@@ -1,4 +1,4 @@
-"""The contents of files that the reload machine compares: on disk, in service, and in the attempt under way."""
+"""Keeps the contents of files that the reload machine compares: on disk, in service, and in the current attempt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..watching.signature import UNKNOWN, Digest
 
 
 class Contents:
-    """Contents by path, as they were told. The machine extends it; nothing here reads a file."""
+    """Keeps contents by path as its callers report them. The machine extends it; no method reads a file."""
 
     def __init__(self) -> None:
         self._pending: set[str] = set()
@@ -20,7 +20,7 @@ class Contents:
 
     @property
     def pending(self) -> set[str]:
-        """Paths whose content on disk is not in service."""
+        """Return the paths whose content on disk is not in service."""
         return set(self._pending)
 
     @property
@@ -45,7 +45,7 @@ class Contents:
             self._service.setdefault(path, content)
 
     def forget(self, paths: Iterable[str]) -> None:
-        """*paths* were loaded, and are gone for good: no later change of them counts."""
+        """Forget *paths*, which were loaded and then removed for good: no later change of them counts."""
         for path in paths:
             for known in (self._service, self._disk, self._tried):
                 known.pop(path, None)
@@ -57,6 +57,6 @@ class Contents:
         self._service = dict.fromkeys([*self._listed, *loaded], UNKNOWN)
 
     def _outdated(self, disk: Mapping[str, Digest]) -> set[str]:
-        """The files of the attempt whose content on disk is another one by now."""
+        """Return the files of the attempt whose content on disk has changed since."""
         self._disk.update(disk)
         return {path for path, content in self._tried.items() if disk.get(path, content) != content}

@@ -1,7 +1,7 @@
 """Drives the reload machine: notices changes, hashes files, runs trials and switches of a backend, reports.
 
-All that the adapters have in common. What differs from server to server is a `Backend`. One method is one step; the
-thread, timer or main loop that calls it belongs to the adapter (Django's `BaseReloader.tick`).
+All adapters use it; what differs between servers is in a `Backend`. One method does one step; the adapter's thread,
+timer or main loop calls it (Django's `BaseReloader.tick`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BUSY = 0.02
 
 
 class ReloadLoop:
-    """One server's reloading. For one thread. Implements `control.service.StatusSource`.
+    """Runs the reloads of one server. For one thread. Implements `control.service.StatusSource`.
 
     *assets*: None where no process that serves tells of its templates and translations. *install_folders*: the
     site-packages folders in which an installation may be the repair (default: those of this process).
@@ -74,11 +74,11 @@ class ReloadLoop:
         self._phase = self.machine.phase
 
     def drive(self, engine: Engine) -> None:
-        """From now on `step` looks for changes with *engine*; without one, another thread calls `changed`."""
+        """Have `step` look for changes with *engine* from now on; without one, another thread calls `changed`."""
         self._engine = engine
 
     def answer(self, socket: ControlSocket | None, scans: Scans | None = None) -> None:
-        """From now on `step` answers what comes over *socket*. *scans*: those of another thread that looks."""
+        """Have `step` answer requests from *socket* from now on. *scans*: those of another thread that scans."""
         if socket is not None:
             self._socket = socket
             self.control = ControlService(socket, self, self._files, scans or self._scans)
@@ -92,7 +92,7 @@ class ReloadLoop:
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing is tried or refused, and no change waits for the end of its burst."""
+        """Tell whether nothing is tried or refused, and no change waits for the end of its burst."""
         return self.machine.phase is Phase.IDLE and not self._debouncer
 
     @property
@@ -101,7 +101,7 @@ class ReloadLoop:
         return self._trial is not None
 
     def close(self) -> None:
-        """End what runs. The control socket is the adapter's to close."""
+        """Stop what runs. The adapter closes the control socket."""
         self._cancel()
         if self._engine is not None:
             self._engine.close()
@@ -109,7 +109,7 @@ class ReloadLoop:
     # -- the step ------------------------------------------------------------------------------------------------------
 
     def step(self, now: float) -> float:
-        """Do all that is due, without waiting. The seconds until the next step."""
+        """Do all that is due, without waiting. Returns the seconds until the next step."""
         if self._engine is not None:
             self._notice(self._engine, now)
         if self.control is not None:
@@ -124,7 +124,7 @@ class ReloadLoop:
         return self._wait(now)
 
     def changed(self, found: Iterable[str], now: float) -> None:
-        """These paths may have changed, appeared or vanished, or have new names in them."""
+        """Handle paths that may have changed, appeared or vanished, or are folders with new names in them."""
         paths = set(found)
         if self._assets is not None:
             paths = self._assets.changed(paths, self.watched.reloading(paths))
@@ -148,19 +148,19 @@ class ReloadLoop:
         self.machine.loaded(path, noted if content is None else content, attempt)
         serves = attempt is None and self._engine is not None
         if serves and self.digests.now(path) != self.machine.in_service(path):
-            # Saved between its being loaded and our hearing of it.
+            # The file was saved between its import and the report of it.
             self._debouncer.add({path}, time.monotonic())
 
     def noted(self, path: str, seen: Signature | None) -> Digest | None:
         """Watch *path*, which a process has loaded. The content that it loaded, None where the file is gone."""
         if seen is not None and known_signature(path) is None:
-            # Made, loaded and removed again: that is no save.
+            # A program made, loaded and removed it: that is no save.
             return None
         self._scanner.watch(path, seen)
         return self.digests.at(path, seen)
 
     def lost(self, why: Refusal, loaded: Mapping[str, Digest], now: float) -> None:
-        """A worker outside of any attempt did not start. A save that it met first is dealt with as a change."""
+        """Handle a worker outside of any attempt that did not start. A save that it met counts as a change."""
         if self.machine.ever_served:
             contents = {path: self.digests.now(path) for path in self.machine.service}
             self._do(self.machine.changed(contents, (), now), now)
@@ -169,15 +169,15 @@ class ReloadLoop:
         self._do(self.machine.lost(why, loaded, {path: self.digests.now(path) for path in loaded}, now), now)
 
     def stopped(self, why: Refusal, loaded: Iterable[str], now: float) -> None:
-        """What served has ended by itself, and nothing serves: *why*. The next save starts it again."""
+        """Handle the end of the program that served: nothing serves, because of *why*. The next save starts it again."""
         self._do(self.machine.stopped(why, loaded, now), now)
 
     def retry(self, now: float) -> None:
-        """Try again though nothing changed."""
+        """Try again although nothing changed."""
         self._do(self.machine.retry(now), now)
 
     def request_now(self, by: str, now: float) -> None:
-        """A reload is wanted whatever the files say; *by*: what asked for it, for the log."""
+        """Reload whatever the files say; *by*: what asked for it, for the log."""
         self._do(self.machine.requested(by, now), now)
 
     # -- what the control service asks ---------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ class ReloadLoop:
         except OSError as error:
             return self.machine.unavailable(attempt, error.strerror or str(error), now)
         except Exception as error:
-            # A hook of the user's raised: the attempt is refused, and the next change heals it.
+            # A hook of the user raised: the attempt is refused, and the next change can repair it.
             return self.machine.failed(attempt, Refusal.from_exception(error), self._contents(), now)
         return []
 

@@ -42,7 +42,7 @@ class ReloadMachine(Contents):
 
     @property
     def due(self) -> bool:
-        """Whether an attempt waits for nothing but its start."""
+        """Tell whether an attempt only waits to be started."""
         return self._wanted and not self.held
 
     @property
@@ -52,11 +52,11 @@ class ReloadMachine(Contents):
 
     @property
     def deadline(self) -> float | None:
-        """When `tick` has something to do."""
+        """Return when `tick` has something to do; None: never."""
         return self._retry_at
 
     def loaded(self, path: str, content: Digest, attempt: Attempt | None = None) -> None:
-        """A process has loaded *path* with this *content*: one that serves, or one that tries *attempt*."""
+        """Record that a process has loaded *path* with this *content*: one that serves, or one that tries *attempt*."""
         if attempt is None:
             if self._service.setdefault(path, content) != content:
                 self._service[path] = UNKNOWN
@@ -109,7 +109,7 @@ class ReloadMachine(Contents):
         return self._revert(frozenset(found).union(news)) if self.phase in (Phase.TRYING, Phase.REFUSED) else []
 
     def requested(self, by: str, now: float) -> list[Command]:
-        """A reload is wanted whatever the files say."""
+        """Begin a reload whatever the files say."""
         self._request, self._told, self._retry_at, self._wanted = by, None, None, True
         self._retrying = False
         return self._react(now)
@@ -202,14 +202,14 @@ class ReloadMachine(Contents):
         if self.ever_served:
             return [Report(News.NOT_REPLACED, None, frozenset(loaded), why)] if self._is_news(why) else []
         if self._running:
-            # The attempt that is under way will tell.
+            # The outcome of the current attempt decides.
             return []
         self._pending |= set(loaded)
         self._tried.update(loaded)
         self._numbers += 1
         self.attempt = Attempt(self._numbers, frozenset(loaded), None, now, True)
         self._running, self._retrying = True, False
-        # Each worker of a start fails in the same way: that is told once, without "still refused".
+        # Each worker of a start fails in the same way: that is reported once, without "still refused".
         commands = self.failed(self.attempt, why, disk, now)
         return [each for each in commands if not (isinstance(each, Report) and each.news is News.STILL_REFUSED)]
 
@@ -248,7 +248,7 @@ class ReloadMachine(Contents):
             self._overtaken = self.attempt
         paths, request, since = frozenset(self._pending), self._request, self._since
         if self._overtaken is not None:
-            # What it did not finish is a part of this one.
+            # This attempt includes what the overtaken switch did not finish.
             paths, since = paths | self._overtaken.paths, min(since, self._overtaken.since)
             request = request or self._overtaken.request
         self._numbers += 1
@@ -268,7 +268,7 @@ class ReloadMachine(Contents):
         return [*commands, Report(News.REVERTED, reverted, paths)]
 
     def _settle(self) -> None:
-        """Nothing is tried or refused any more: an overtaken switch goes on, else all is in service."""
+        """End the current attempt or refusal: continue an overtaken switch; otherwise all is in service."""
         self.attempt, self._overtaken = self._overtaken, None
         self.phase = Phase.IDLE if self.attempt is None else Phase.SWITCHING
 
@@ -277,11 +277,11 @@ class ReloadMachine(Contents):
         return [CancelTrial(self.attempt)] if running and self.attempt is not None else []
 
     def _is_news(self, why: Refusal) -> bool:
-        """Whether this refusal has not been told yet. It counts as told from now on."""
+        """Tell whether this refusal was not reported yet. It counts as reported from now on."""
         told, self._told = self._told, _key(why)
         return told != self._told
 
 
 def _key(why: Refusal) -> tuple[str, str | None, int | None]:
-    # Not its traceback: the process that met the error matters to that.
+    # Without the traceback: that depends on the process that met the error.
     return why.reason, why.path, why.line

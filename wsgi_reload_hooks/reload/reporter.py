@@ -27,7 +27,7 @@ class Reporter:
         self._publisher = publisher
 
     def report(self, report: Report) -> None:
-        """Report it, and watch what it makes matter."""
+        """Write *report* to the log and the publisher, and update what is watched."""
         why, attempt = report.why, report.attempt
         is_start = attempt is not None and attempt.request == START
         match report.news:
@@ -56,7 +56,7 @@ class Reporter:
                 if self._backend.verb and names and not is_start:
                     self._log_reloaded(report, names, attempt.request)
                 elif self._publisher.record.refused:
-                    # A start that was broken, and is repaired.
+                    # The first start was refused before, and is repaired now.
                     self._publisher.idle()
         self._backend.reported(report)
 

@@ -13,7 +13,7 @@ from .machine import ReloadMachine
 
 
 class Watched:
-    """Chooses what *scanner* looks at. Its methods belong to the thread that decides.
+    """Chooses what *scanner* watches. For the reload loop's thread.
 
     *install_folders*: the site-packages folders in which an installation may be the repair.
     """
@@ -33,34 +33,34 @@ class Watched:
         self._install_folders = install_folders
         self._importable: dict[str, Folder] = {}
         self.names: set[str] = set()
-        """What the user listed, as of the last `listed`."""
+        """The files that the user listed, as of the last `listed`."""
 
     def listed(self, besides: Iterable[str]) -> None:
-        """Watch what the user listed, and *besides* (configuration files); as they are now, they are in service."""
+        """Watch what the user listed, and *besides* (configuration files); their content of now is in service."""
         self.names = self._files.extra() | set(besides)
         # The baseline first: a save in between is a change.
         self.add(self.names)
         self._machine.listed({path: self._digests.now(path) for path in self.names})
 
     def add(self, paths: Iterable[str]) -> None:
-        """Watch *paths*, too, from what they are now."""
+        """Watch *paths* too, with their state of now as the baseline."""
         for path in paths:
             self._scanner.watch(path, known_signature(path))
 
     def reloading(self, paths: set[str]) -> set[str]:
-        """Those of *paths* that are loaded or listed, or listed now that they are there."""
+        """Return those of *paths* that are loaded or listed, or listed now that they exist."""
         return paths & (self._machine.service.keys() | self.names | self._files.extra())
 
     def serving(self) -> None:
-        """Nothing is refused: watch what is loaded and listed, and whether something is installed."""
+        """Watch what is loaded and listed, and whether something is installed; called when nothing is refused."""
         self._scanner.watch_only(self._kept(), self._installed())
 
     def trying(self) -> None:
-        """An attempt begins: what appears from now on, its imports may have missed."""
+        """Watch for new names from the begin of an attempt on, because its imports may miss them."""
         self._importable = {each.path: each for each in self._importable_folders(self._kept())}
 
     def refused(self, why: Refusal, loaded: Iterable[str]) -> None:
-        """Besides what is in service: what the refused code had loaded, and whatever might make it succeed."""
+        """Watch, besides what is in service, what the refused code had loaded, and all that might make it succeed."""
         wanted = {path for path in (*why.files, *loaded) if os.path.isabs(path) and self._files.ours(path)}
         self.add(wanted)
         kept = self._kept() | wanted | self._machine.pending

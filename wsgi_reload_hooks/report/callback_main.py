@@ -1,4 +1,4 @@
-"""The program that tells one event: it runs a command, or this file again for a function, and says how that went.
+"""Runs the user's callback for one event: a command, or this file again for a function; reports errors of it.
 
 Started by its path in a bare interpreter, with these files: 0 the event (JSON), 1 nothing, 2 the server's standard error,
 3 the plan, 4 a pipe for the verdict. Its exit code is always 0: some servers take others as their workers'.
@@ -23,7 +23,7 @@ _WORDS_AT_MOST = 2000
 
 
 def oversee() -> None:
-    """Run what the plan names and tell what was wrong with it, if anything."""
+    """Run what the plan names, and report what was wrong with it, if anything."""
     plan = _plan()
     try:
         verdict = _run(plan)
@@ -65,7 +65,7 @@ def _run(plan: dict[str, Any]) -> str:
 
 
 def _end(process: subprocess.Popen[bytes], limit: float) -> str:
-    """Wait for its end, *limit* seconds at most. What is wrong with it."""
+    """Wait for the end of *process*, *limit* seconds at most. Returns what was wrong with it."""
     try:
         status = process.wait(limit)
     except subprocess.TimeoutExpired:
@@ -99,7 +99,7 @@ def _tell(plan: dict[str, Any], verdict: str) -> None:
     except OSError:
         pass
     try:
-        # Nobody reads the pipe any more: the server has gone.
+        # The pipe is broken: the server has ended.
         os.write(_ERRORS, f"[WARNING] reload: {ascii(verdict)[1:-1]}\n".encode())
     except OSError:
         return
@@ -109,7 +109,7 @@ def _tell(plan: dict[str, Any], verdict: str) -> None:
 
 
 def call(writer: int) -> None:
-    """Call the function of the plan with the event; what it raises goes to *writer* in words."""
+    """Call the function of the plan with the event; write what it raises to *writer*, in words."""
     os.set_inheritable(writer, False)
     plan = _plan()
     os.close(_PLAN)
@@ -148,7 +148,7 @@ def _reason(error: BaseException, folder: str) -> str:
 
 
 def _load_package() -> None:
-    """Our package by its place: the search path of functions need not have it."""
+    """Load our package by its path: it need not be on the search path of functions."""
     spec = importlib.util.spec_from_file_location(
         _PACKAGE, os.path.join(_PACKAGE_ROOT, "__init__.py"), submodule_search_locations=[_PACKAGE_ROOT]
     )

@@ -1,8 +1,7 @@
-"""Tells a function or a command of the user's what happened, in processes of their own: none of it can hold up or break a
-reload.
+"""Runs the user's callbacks, functions or commands, in separate processes, so that none can delay or break a reload.
 
-For each event there is one `announce`, which runs what is to be told, watches over it, and says in a pipe what was
-wrong with it.
+For each event it starts one `callback_main`, which runs the callback, limits its time, and reports through a pipe what
+was wrong with it.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from ..process.native import Native
 from ..trial.trial import scratch_file
 
 CALLBACK_MAIN = os.path.join(PACKAGE_ROOT, "report", "callback_main.py")
-"""The program of the other side: whoever is told by a function has to be able to read it."""
+"""The program of the callback process; the user that functions run as must be able to read it."""
 ENDS_WITHIN = 60.0
-"""So many seconds may a function or a command take."""
+"""Seconds that a function or a command may take."""
 RUNNING_AT_MOST = 8
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -34,7 +33,7 @@ _VERDICT_AT_MOST = 8192
 
 @dataclasses.dataclass(frozen=True)
 class Error:
-    """Why something was refused: *reason* is one line, *path* and *line* are where to look (None: nobody knows)."""
+    """Says why something was refused: *reason* is one line, *path* and *line* are where to look (None if unknown)."""
 
     reason: str
     path: str | None = None
@@ -44,7 +43,7 @@ class Error:
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """What happened. *kind*: ``change`` (it is being tried), ``reloaded`` (it is in service) or ``refused``.
+    """Says what happened. *kind*: ``change`` (it is being tried), ``reloaded`` (it is in service) or ``refused``.
 
     *root* is the project's folder, *paths* are the changed files (absolute), *seconds* is how long it took, *workers* how
     many serve, *at* when it was, in seconds since the epoch.
@@ -61,12 +60,12 @@ class Event:
     at: float = 0.0
 
     def as_json(self) -> str:
-        """What a command reads from its standard input."""
+        """Return the JSON that a command reads from its standard input."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Event:
-        """What `as_json` made."""
+        """Parse what `as_json` returned."""
         note = json.loads(text)
         error = None if note["error"] is None else Error(**note["error"])
         return cls(**{**note, "paths": tuple(note["paths"]), "error": error})
@@ -74,7 +73,7 @@ class Event:
 
 @dataclasses.dataclass(frozen=True)
 class Rights:
-    """With whose rights a function or a command runs: those of the workers, where the server itself is root."""
+    """Says as which user a function or a command runs: as the workers' user if the server itself is root."""
 
     uid: int
     gid: int
@@ -82,7 +81,7 @@ class Rights:
 
 
 class Callbacks:
-    """The settings ``on_change``, ``on_reloaded`` and ``on_refused``. To be used by one thread.
+    """Runs the callbacks of the settings ``on_change``, ``on_reloaded`` and ``on_refused``. For one thread.
 
     *folder*: the working directory of what is told. *command*: how a Python is started, its absolute path first (default:
     this one). *path*: ``sys.path`` for functions, after *folder* (default: that of this process).
@@ -113,11 +112,11 @@ class Callbacks:
 
     @property
     def busy(self) -> bool:
-        """Whether something runs, or is to be reaped: `look` has something to do."""
+        """Tell whether a callback runs or is not reaped: `look` has something to do."""
         return bool(self._running or self._ended)
 
     def fire(self, event: Event) -> None:
-        """Tell *event* to whom the settings name, if anybody. Returns at once, and raises nothing."""
+        """Start the callback of *event*, if the settings name one. Returns at once, and raises nothing."""
         told = self._told[event.kind]
         if not told:
             return
@@ -134,7 +133,7 @@ class Callbacks:
             self._journal.warning("%s: no process can be started for it: %s", name, printable(str(error)))
 
     def look(self) -> None:
-        """Tell how those went that have ended. Never waits; to be called now and then."""
+        """Reap callbacks that have ended, and log their errors. Never waits; call it now and then."""
         if not self.busy:
             return
         for each in list(self._running):
@@ -149,7 +148,7 @@ class Callbacks:
         self._ended = [pid for pid in self._ended if not _reaped(native, pid)]
 
     def leave(self) -> None:
-        """In a process that was forked off: it has no part in this."""
+        """Close the pipes in a forked child, which runs no callbacks."""
         for each in self._running:
             each.close()
         self._running, self._ended = [], []
@@ -171,7 +170,7 @@ class Callbacks:
 
 
 class _Announcement:
-    """One event on its way. Raises OSError where no process can be started."""
+    """Runs the callback of one event. Raises OSError if no process can be started."""
 
     def __init__(self, command: Sequence[str], plan: bytes, event: bytes) -> None:
         self.verdict = ""
@@ -187,7 +186,7 @@ class _Announcement:
                 places = [(said.fileno(), 0), (planned.fileno(), 3), (writer, 4)]
                 if _is_open(2):
                     places.append((2, 2))
-                # Without what the environment and site-packages could run: it may have more rights than what it starts.
+                # -I -S: the environment and site-packages run no code in it; it may have more rights than the callback.
                 self.pid = Native().spawn([*command, "-I", "-S", CALLBACK_MAIN], os.environ, places)
         except BaseException:
             os.close(self._reader)
@@ -196,7 +195,7 @@ class _Announcement:
             os.close(writer)
 
     def has_ended(self) -> bool:
-        """Whether it has: whoever reaps it, its end of the pipe is closed then."""
+        """Tell whether it has ended: its end of the pipe is then closed, whatever code reaps it."""
         try:
             while True:
                 heard = os.read(self._reader, _VERDICT_AT_MOST)
@@ -217,7 +216,7 @@ def _reaped(native: Native, pid: int) -> bool:
     try:
         return bool(native.waitpid(pid, os.WNOHANG)[0])
     except ChildProcessError:
-        # Somebody in this process reaps all children, or has the kernel do it.
+        # This process reaps all children elsewhere, or has the kernel do it.
         return True
 
 

@@ -1,4 +1,4 @@
-"""What has happened so far: the numbers and the last events that are shown, counted, and handed to a successor."""
+"""Keeps the counters and the last events of a server's reloads, for `status`, metrics and the next leader."""
 
 from __future__ import annotations
 

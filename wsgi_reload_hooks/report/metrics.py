@@ -1,4 +1,4 @@
-"""Counters for Prometheus, in a file that a node exporter collects (its text format)."""
+"""Writes counters for Prometheus into a file that a node exporter collects (its text format)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Metrics:
         self._failed = False
 
     def write(self, record: History) -> None:
-        """Put what *record* says in the place of what is there, at once. Where that fails it is told, once until it works."""
+        """Replace the file by one with the numbers of *record*. An error is logged once until writing works again."""
         if not self._path:
             return
         try:
@@ -42,7 +42,7 @@ class Metrics:
 
 
 def text(record: History) -> str:
-    """*record* in the text format of Prometheus."""
+    """Return *record* in the text format of Prometheus."""
     labels = f'{{server="{_escaped(record.server)}",project="{_escaped(record.root)}"}}'
     lines = []
     for metric in _metrics(record):
@@ -77,17 +77,17 @@ def _escaped(value: str) -> str:
 
 
 def _replace(path: str, content: bytes) -> None:
-    # Its name does not end as the ones that are collected do.
+    # Collectors read files by their suffix, and this name has another one.
     sibling = f"{path}.{os.getpid()}"
     try:
-        # What one with our number has left; new, so that it is nobody else's, nor a link to something.
+        # A file left by a process with our pid; it is made new, so that it is no other user's file, and no link.
         os.unlink(sibling)
     except FileNotFoundError:
         pass
     file = os.open(sibling, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         with open(file, "wb") as stream:
-            # Somebody else reads it, whatever our umask is.
+            # The node exporter runs as another user and must read it, whatever our umask is.
             os.fchmod(file, 0o644)
             stream.write(content)
         os.replace(sibling, path)

@@ -1,4 +1,4 @@
-"""What a server's adapter tells of its reloads, and who hears it: the record, callbacks, the counters' file, systemd."""
+"""Publishes reload events to history, callbacks, metrics and systemd."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _METRICS_EVERY = 1.0
 
 
 class Publisher:
-    """To be told by one thread, the one that decides. Nothing here waits for anybody, or raises.
+    """Publishes the events of one server. For the reload loop's thread; no method waits or raises.
 
     *record* is kept up to date; *keep* is called with its note after each event. Log lines are not written here.
     """
@@ -37,7 +37,7 @@ class Publisher:
         self._journal = journal
         self._callbacks = callbacks
         self._keep = keep
-        # An absolute name stays what it is.
+        # `join` keeps an absolute name.
         self._metrics = Metrics(settings.metrics_file and os.path.join(record.root, settings.metrics_file), journal)
         self._written: tuple[object, ...] | None = None
         self._write_at = 0.0
@@ -90,7 +90,7 @@ class Publisher:
         self._note()
 
     def idle(self) -> None:
-        """The change was taken back: what is on disk is in service again."""
+        """Publish that the change was reverted: what is on disk is in service again."""
         self.record.refused = False
         self._told = self._began = None
         systemd.ready(f"taken back {_clock(time.time())}, nothing to load")
@@ -105,7 +105,7 @@ class Publisher:
             self._write_metrics(now)
 
     def leave(self) -> None:
-        """In a process that was forked off: it has no part in this."""
+        """Close the callbacks' pipes in a forked child, which publishes nothing."""
         self._callbacks.leave()
 
     def _fire(self, kind: str, paths: tuple[str, ...], seconds: float, at: float, error: Error | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What systemd is told of reloads, where it has asked for that (``Type=notify``); elsewhere nothing happens here."""
+"""Notifies systemd of reloads if the unit has ``Type=notify``; does nothing otherwise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STATUS_AT_MOST = 400
 
 
 def notify(text: str) -> None:
-    """Send *text*, lines of NAME=VALUE, to ``NOTIFY_SOCKET``. Never waits and never raises: nobody's work hangs on it."""
+    """Send *text*, lines of NAME=VALUE, to ``NOTIFY_SOCKET``. Never waits and never raises."""
     address = os.fsencode(os.environ.get("NOTIFY_SOCKET", ""))
     if not address.startswith((b"/", b"@")):
         return
@@ -31,17 +31,17 @@ def notify(text: str) -> None:
 
 
 def reloading() -> None:
-    """A reload begins: the unit is `reloading` until `ready`."""
+    """Report that a reload begins: the unit is `reloading` until `ready`."""
     notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
 def ready(text: str) -> None:
-    """What was begun is over, however it ended; *text* is what `systemctl status` shows."""
+    """Report that the reload has ended in any way; *text* is what `systemctl status` shows."""
     notify(f"READY=1\n{_status(text)}")
 
 
 def status(text: str) -> None:
-    """*text* is what `systemctl status` shows."""
+    """Set *text* as what `systemctl status` shows."""
     notify(_status(text))
 
 

@@ -30,7 +30,7 @@ _RETRY = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What is run.
+    """Describes the program to run.
 
     *command*: a path first. *listening*: descriptors of sockets that it is given. *targets*: what to import before it is
     replaced, where that is known. *script*: its own file, if it is one of Python's; *arguments*: that and what follows it.
@@ -78,19 +78,19 @@ class ProgramBackend:
         self.serving: Child | None = None
         """The program that runs, None between two of them."""
         self.leaving: list[Child] = []
-        """Programs that were told to leave, and still live."""
+        """Programs that were told to stop, and still live."""
         self.gave_up = False
         """The first start was refused, and `broken_start` is ``exit``."""
 
     @property
     def children(self) -> list[Child]:
-        """All programs that live."""
+        """Return all programs that live."""
         return [*([] if self.serving is None else [self.serving]), *self.leaving]
 
     # -- the backend ---------------------------------------------------------------------------------------------------
 
     def start_trial(self, attempt: Attempt) -> RunningTrial:
-        """See `reload.backend.Backend`. Without a program that runs there is nothing to lose: its start is the trial."""
+        """See `reload.backend.Backend`. If no program runs, its start is the trial."""
         self.explorer.cancel()
         sources = {path for path in {*attempt.paths, *self._own} if not os.path.isdir(path)}
         about = BROKEN if attempt.first and self._settings.broken_start == "exit" else ""
@@ -104,7 +104,7 @@ class ProgramBackend:
         return Trial(plan, self._files, self._settings.boot_timeout)
 
     def start_switch(self, attempt: Attempt) -> None:
-        """See `reload.backend.Backend`. The program that runs is told to leave."""
+        """See `reload.backend.Backend`. Tells the running program to stop."""
         forget_bytecode(attempt.paths)
         self._first, self._start_at = attempt.first, 0.0
         old, self.serving = self.serving, None
@@ -171,7 +171,7 @@ class ProgramBackend:
             self.gave_up = True
 
     def _is_our_python(self) -> bool:
-        """Whether what this interpreter compiles is what the program's interpreter does."""
+        """Tell whether the program's interpreter compiles the same language as this one."""
         if self.candidates.version is not None:
             return self.candidates.version == sys.version_info[:2]
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""What of a program can be imported beside it, so that its new code is proven before the old one is stopped.
+"""Finds the modules of a program that can be imported next to it, so that new code is tried before the old one stops.
 
-A program is no library: nobody says which import is harmless. So it is tried while the code is good: what can be
+A program is no library: it does not say which import is harmless. So it is tried while the code is good: what can be
 imported then in a fresh interpreter tells broken code from good later on. A script takes part where it asks whether it
 is ``__main__``: `multiprocessing` imports it under the same condition, and by the same name.
 """
@@ -84,11 +84,11 @@ class Candidates:
                 self._waiting.append(each)
 
     def next(self) -> Plan | None:
-        """Something to try while the code is good, or None."""
+        """Return a plan to try while the code is good, or None."""
         return self._plan(self._waiting[0]) if self._waiting else None
 
     def tried(self, good: bool) -> None:
-        """What `next` gave was tried."""
+        """Record the result of the plan that `next` returned."""
         targets = self._waiting.pop(0)
         self._tried.add(targets)
         if good:
@@ -96,7 +96,7 @@ class Candidates:
             self._waiting = []
 
     def plan(self) -> Plan | None:
-        """What tells whether new code is good; None where nothing does."""
+        """Return the plan that tells whether new code is good; None if nothing can be tried."""
         # A module that is gone has been renamed, and is imported by its new name where it is needed.
         good = tuple(each for each in self._good if os.path.exists(self._places.get(each.name, os.sep)))
         return self._plan(good) if good else None
@@ -120,7 +120,7 @@ class Candidates:
         return Target("file", self._script, alias=_AS_A_MODULE)
 
     def _names(self, loaded: Iterable[str]) -> list[str]:
-        """The modules that these files are, as the search path has them."""
+        """Return the names of the modules that are *loaded* from these files, by the search path."""
         names = []
         for path in loaded:
             stem, suffix = os.path.splitext(path)
@@ -156,11 +156,11 @@ class Explorer:
 
     @property
     def wait(self) -> float:
-        """Seconds until `step` has something to do by itself."""
+        """Return the seconds until `step` has something to do by itself."""
         return float("inf") if self._trial is None else _BUSY
 
     def step(self, child: Child, now: float, quiet: bool) -> None:
-        """Go on with the program *child*, without waiting. *quiet*: its code is good, and nothing changes."""
+        """Continue with the program *child*, without waiting. *quiet*: its code is good, and nothing changes."""
         if self._trial is not None:
             self._poll(self._trial)
         elif quiet and child.has_settled(now):
@@ -170,7 +170,7 @@ class Explorer:
             self._begin()
 
     def cancel(self) -> None:
-        """End the trial. May be called at any time."""
+        """Stop the trial. May be called at any time."""
         trial, self._trial = self._trial, None
         if trial is not None:
             trial.cancel()
@@ -200,7 +200,7 @@ class Explorer:
 
 
 def _asks_whether_it_is_main(path: str) -> bool:
-    """Whether this script does nothing but define things when it is imported, as far as it says so."""
+    """Tell whether the script compares ``__name__`` with ``__main__``, so that importing it only defines things."""
     try:
         with open(path, "rb") as file:
             tree = ast.parse(file.read())

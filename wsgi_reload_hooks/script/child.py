@@ -1,4 +1,4 @@
-"""One life of a program: its process group, what it tells, and how it ended."""
+"""Runs a program once: starts its process group, reads its reports, stops it, and records how it ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SETTLED_AFTER = 0.5
 
 
 class Child:
-    """The program *command*, started at once by *guard*.
+    """Runs the program *command*, started at once by *guard*.
 
     *listening*: descriptors of sockets that it is given in systemd's way. *meet* is called with its pid before it
     runs. Raises OSError where it cannot be run.
@@ -51,7 +51,7 @@ class Child:
         places.append((self.reports.writer, REPORTS_AT))
         path = os.pathsep.join(filter(None, [BOOT, environ.get("PYTHONPATH", "")]))
         told = {**environ, FLAG: flag(self.reports.writer, third_party), "PYTHONPATH": path}
-        # What it prints is seen at once, also through a pipe.
+        # Unbuffered, so that its output appears at once, also through a pipe.
         told.setdefault("PYTHONUNBUFFERED", "1")
         try:
             self.pid = guard.start(command, told, places, len(listening), meet)
@@ -60,27 +60,27 @@ class Child:
             raise
 
     def heard(self) -> list[Message]:
-        """What it and its descendants have told since the last time."""
+        """Return the reports of the program and its descendants since the last call."""
         messages = [message for _, message in self.reports.decode(self.reports.read())]
         self.said_hello = self.said_hello or any(message["kind"] == "hello" for message in messages)
         return messages
 
     def has_loaded(self, path: str) -> None:
-        """Note that it told of loading *path*."""
+        """Record that the program reported loading *path*."""
         self.loaded[path] = None
         self._loaded_at = time.monotonic()
 
     def has_settled(self, now: float) -> bool:
-        """Whether it has told of no file for half a second: it has loaded what it loads at first."""
+        """Tell whether it has reported no file for half a second: it has loaded what it loads at its start."""
         return now - self._loaded_at > _SETTLED_AFTER
 
     def poll(self, stopped: Callable[[int], object] = lambda number: None) -> bool:
-        """Whether nothing of it lives any more. *stopped* is called with the signal when it was stopped (Ctrl-Z)."""
+        """Tell whether all its processes are gone. *stopped* is called with the signal when it was stopped (Ctrl-Z)."""
         while self.status is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
-                # Somebody in this process reaps all children, or has the kernel do it.
+                # This process reaps all children elsewhere, or has the kernel do it.
                 self.status = 0
                 break
             if not pid:
@@ -93,7 +93,7 @@ class Child:
             return True
         now = time.monotonic()
         if self._killed_at is not None:
-            # What is left then is dead, and its parent, which has left the group, does not care.
+            # What is left then are zombies, whose parent has left the group and does not reap them.
             return self.status is not None and now - self._killed_at > _REAPED_AFTER
         if self._kill_at is not None and now >= self._kill_at:
             self._killed_at = now
@@ -101,34 +101,34 @@ class Child:
         return False
 
     def leave(self, kill_after: float, order: signal.Signals = signal.SIGTERM) -> None:
-        """Have it leave: *order* to its whole process group, SIGKILL *kill_after* seconds later."""
+        """Stop it: send *order* to its whole process group, and SIGKILL *kill_after* seconds later."""
         if self._kill_at is None:
             self._kill_at = time.monotonic() + kill_after
-            # One that is stopped hears nothing else than the second.
+            # A stopped process handles no signal before SIGCONT.
             for number in (order, signal.SIGCONT):
                 self._signal(number)
 
     def go_on(self) -> None:
-        """It was stopped: wake it."""
+        """Send SIGCONT to the stopped program."""
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Have it leave at once."""
+        """Kill it at once."""
         if self._killed_at is None:
             self._kill_at = self._killed_at = time.monotonic()
             self._signal(signal.SIGKILL)
 
     def wait(self) -> float:
-        """Seconds until `poll` has something to do by itself."""
+        """Return the seconds until `poll` has something to do by itself."""
         if self._kill_at is None:
             return float("inf")
         if self.status is not None or self._killed_at is not None:
-            # Of a leader's end we are told; of the rest of its group's we are not.
+            # The kernel reports the end of the group's leader (SIGCHLD), but not that of the rest.
             return _GLANCE
         return max(0.0, self._kill_at - time.monotonic())
 
     def close(self) -> None:
-        """Nothing of it lives: forget it."""
+        """Release what belongs to the program, none of whose processes lives."""
         self.reports.close()
         if hasattr(self, "pid"):
             self._guard.forget(self.pid)
@@ -137,7 +137,7 @@ class Child:
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
-            # macOS says the latter of a group of zombies.
+            # macOS raises PermissionError for a group of zombies.
             pass
 
     def _group_lives(self) -> bool:
@@ -180,7 +180,7 @@ def _is_dead(group: int) -> bool:
 
 
 def in_words(status: int) -> str:
-    """How a program ended."""
+    """Return in words how a program ended."""
     if status >= 0:
         return f"exit code {status}"
     try:

@@ -1,4 +1,4 @@
-"""No orphans: programs run at the head of process groups, and a tiny shell ends the groups when this process is gone.
+"""Starts programs as leaders of process groups, and a tiny shell that ends the groups when this process has ended.
 
 Bottle's answer to the question was a lock file that the parent touches and the child looks at. Here the kernel tells: a
 pipe ends with the process that holds it, however that ends, and the shell that reads it outlives it by a moment.
@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ..process.native import Native
 
-# It hears of the groups that live, a line each time, and ends them when nobody is left to tell. Whoever has not left
-# after half a second is killed.
+# It reads the living groups, a line for each change, and ends them when its input ends. Processes that are left after
+# half a second are killed.
 _SCRIPT = """
 trap '' HUP INT QUIT TERM TSTP TTIN TTOU
 groups=
@@ -36,7 +36,7 @@ _FAILED = 127
 
 
 class Guard:
-    """Starts programs. While this process lives it ends nothing by itself. Raises OSError where nothing can be started."""
+    """Starts programs; the shell ends none while this process lives. Raises OSError if nothing can be started."""
 
     def __init__(self) -> None:
         self._native = Native()
@@ -81,7 +81,7 @@ class Guard:
             self._tell()
             meet(pid)
             with contextlib.suppress(BrokenPipeError):
-                # Broken: somebody has ended it already.
+                # Broken pipe: the child was killed already.
                 os.write(go, b".")
             os.close(go)
             go = -1
@@ -98,13 +98,13 @@ class Guard:
         return pid
 
     def forget(self, group: int) -> None:
-        """Nothing of this *group* lives any more."""
+        """Forget *group*, none of whose processes lives any more."""
         if group in self._groups:
             self._groups.remove(group)
             self._tell()
 
     def close(self) -> None:
-        """End the shell. The groups it was told of stay as they are."""
+        """End the shell without ending the groups."""
         self._groups = []
         self._tell()
         os.close(self._pipe)
@@ -148,7 +148,7 @@ class Guard:
         try:
             os.write(self._pipe, line)
         except BrokenPipeError:
-            # Somebody has ended it.
+            # The shell was killed.
             os.close(self._pipe)
             self._native.waitpid(self._pid, 0)
             self._begin()
@@ -156,7 +156,7 @@ class Guard:
 
 
 def _lead(pid: int) -> None:
-    """Both sides do it: whichever comes first."""
+    """Make *pid* the leader of a process group. Parent and child both call it; the first call counts."""
     try:
         os.setpgid(pid, pid)
     except (PermissionError, ProcessLookupError):
@@ -181,7 +181,7 @@ def _become(
         for each in ours:
             os.close(each)
         if not os.read(waiting, 1):
-            # Who forked us is gone.
+            # The parent has ended.
             os._exit(_FAILED)
         # All of them out of the way first: one may stand where another is to be.
         held = [(_duplicate(here), there) for here, there in places]
@@ -207,7 +207,7 @@ def _become(
 
 
 def _duplicate(number: int) -> int:
-    """Another descriptor of the same, above those that are given away; it ends with this program."""
+    """Duplicate a descriptor to a number above those that the program is given; an exec closes it."""
     import fcntl
 
     return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 20)

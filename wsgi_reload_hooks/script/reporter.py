@@ -1,7 +1,7 @@
-"""What runs inside a program that a supervisor has started: it tells what the program loads.
+"""Runs inside a program that a supervisor has started: reports what the program loads.
 
-Every Python among its descendants does, whichever way they are started. It must never be noticed: what fails here
-fails without a word, and the program runs as if nobody supervised it.
+It runs in every Python among the program's descendants, however they are started. The program must never notice it:
+errors here are ignored, and the program then runs as if it had no supervisor.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def flag(writer: int, third_party: bool) -> str:
 
 
 def is_supervised() -> bool:
-    """Whether a supervisor has started this program, or one of its ancestors."""
+    """Tell whether a supervisor has started this program, or one of its ancestors."""
     return FLAG in os.environ
 
 
@@ -108,7 +108,7 @@ class ImportReporter:
         self._main_is_told = False
 
     def install(self) -> None:
-        """Begin."""
+        """Begin to report."""
         runs = _runs()
         self._way.send("hello", executable=sys.executable, path=sys.path, runs=runs, version=sys.version_info[:2])
         if os.path.isabs(runs) and self._is_first_party(runs):
@@ -131,7 +131,7 @@ class ImportReporter:
             self._way.send("loaded", path=path, signature=found)
 
     def _tell_main(self) -> None:
-        """The program's own file is loaded by no import."""
+        """Report the program's own file, which no import loads."""
         if not self._main_is_told:
             path: Any = getattr(sys.modules.get("__main__"), "__file__", None)
             if isinstance(path, str):
@@ -153,7 +153,7 @@ def _runs() -> str:
 
 
 def command_line() -> list[str]:
-    """The words that this process was started with; none where the system does not tell."""
+    """Return the words that this process was started with; none if the system does not tell."""
     words: list[str] = list(getattr(sys, "orig_argv", ()))
     if not words:
         try:
@@ -165,7 +165,7 @@ def command_line() -> list[str]:
 
 
 def tell() -> None:
-    """Tell the supervisor of this process, if there is one, what it loads from now on."""
+    """Report to the supervisor of this process, if there is one, what the process loads from now on."""
     way, third_party = sender()
     if way is not None:
         ImportReporter(way, third_party).install()

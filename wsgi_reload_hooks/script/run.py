@@ -1,4 +1,4 @@
-"""Any script under a supervisor: by a call of its own, or by the command line.
+"""Runs any script under a supervisor, from a call in the script or from the command line.
 
 Werkzeug's `run_with_reloader`, Bottle's `run(reloader=True)`: the program calls it, and is its own parent and child.
 """
@@ -69,7 +69,7 @@ def run_with_reloader(
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             with contextlib.suppress(OSError, ValueError):
-                # Closed, or nobody reads it: no reason to end in another way than the program did.
+                # Closed, or without a reader: the exit code stays that of the program.
                 stream.flush()
     raise SystemExit(die_of(status))
 

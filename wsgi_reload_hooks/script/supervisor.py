@@ -100,7 +100,7 @@ class Supervisor:
     # -- one step ------------------------------------------------------------------------------------------------------
 
     def _step(self, now: float) -> float | None:
-        """Do all that is due, without waiting. The seconds until the next step; None when all is over."""
+        """Do all that is due, without waiting. Returns the seconds until the next step; None when all is over."""
         while self._signals:
             self._take(self._signals.popleft())
         for child in self._backend.children:
@@ -134,7 +134,7 @@ class Supervisor:
 
     @property
     def _is_over(self) -> bool:
-        """Whether all that is left to do is to wait until the programs have left."""
+        """Tell whether only the end of the programs is awaited."""
         return self._ordered is not None or self._status is not None
 
     def _close(self) -> None:
@@ -142,7 +142,7 @@ class Supervisor:
         self._loop.close()
 
     def _kill_all(self) -> None:
-        """End everything that was started; after an error, too."""
+        """Kill everything that was started; also after an error."""
         self._close()
         for child in self._backend.children:
             child.kill()
@@ -252,7 +252,7 @@ class Supervisor:
     # -- ends ----------------------------------------------------------------------------------------------------------
 
     def _reap(self, child: Child, now: float) -> None:
-        """No process of *child* lives any more."""
+        """Release *child*, none of whose processes lives any more."""
         self._read_reports(child)
         child.close()
         status = child.status or 0
@@ -271,7 +271,7 @@ class Supervisor:
                 self._status = status
 
     def _ended(self, child: Child, status: int, now: float) -> None:
-        """The program has ended by itself."""
+        """Handle the end of a program that ended by itself."""
         way, ended = self._endings.way(status, now - child.began, self._introduced)
         self._backend.explorer.cancel()
         match way:
@@ -285,5 +285,5 @@ class Supervisor:
 
 
 def _order(ordered: signal.Signals | None) -> signal.Signals:
-    """The signal that a program is told to leave with."""
+    """Return the signal that stops a program."""
     return signal.SIGINT if ordered is signal.SIGINT else signal.SIGTERM

@@ -1,4 +1,4 @@
-"""The terminal, lent to the program that runs for us: it reads, is interrupted and stopped there as if started by hand."""
+"""Lends the terminal to the supervised program, which reads and gets Ctrl-C and Ctrl-Z there as if started by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BY_THE_TERMINAL = (signal.SIGTSTP, *_FOR_THE_FOREGROUND)
 class Terminal:
     """The terminal that is the standard input, where this process is in its foreground; else nothing happens.
 
-    For the main thread. Job control as a shell does it: whoever is in the foreground gets Ctrl-C and Ctrl-Z.
+    For the main thread. Job control as in a shell: the foreground process group gets Ctrl-C and Ctrl-Z.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Terminal:
             self._modes = termios.tcgetattr(0)
 
     def lend(self, group: int) -> None:
-        """This process *group* is in the foreground from now on."""
+        """Put the process *group* into the foreground."""
         self._give(group)
 
     def take_back(self) -> None:
@@ -46,13 +46,13 @@ class Terminal:
         does it."""
         foreground = self._foreground()
         if foreground is None or (foreground not in (group, os.getpgrp()) and number not in _BY_THE_TERMINAL):
-            # Somebody else's doing: that is between the two of them.
+            # Another process has stopped the program; the supervisor does not interfere.
             return
         if foreground != os.getpgrp() or number not in _FOR_THE_FOREGROUND:
             self._give(os.getpgrp())
-            # As Ctrl-Z does it: to the whole job, a pipeline for instance; and to nobody where no shell would wake us.
+            # Like Ctrl-Z, to the whole job (a pipeline). The kernel stops no orphaned group, which no shell wakes.
             os.killpg(0, signal.SIGTSTP)
-        # Otherwise a shell has put the job into the foreground without a word.
+        # Otherwise a shell has put the job into the foreground.
         if not self._give(group) and number in _FOR_THE_FOREGROUND:
             # No shell gives it to us: woken, it would only ask again.
             return

@@ -1,4 +1,4 @@
-"""A trial that compiles the changed sources in the helper process first, and then goes on to another trial."""
+"""Compiles the changed sources in the helper process, then starts the trial that follows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..core.refusal import Refusal
 from ..process.helper import Helper, HelperDied
 from .plan import Outcome
 
-# Most sources are compiled in less: then the trial goes on in the same step.
+# Seconds. Most sources compile in less: then the trial continues in the same step.
 _PATIENCE = 0.01
 _SOURCES = (".py", ".pyw")
 
 
 class NextTrial(Protocol):
-    """What is tried when the sources compile."""
+    """Defines the trial that starts when the sources compile."""
 
     def poll(self) -> Outcome | None:
         """The outcome, None while it runs. Raises OSError."""
@@ -30,7 +30,7 @@ class NextTrial(Protocol):
 class CompileFirst:
     """Compiles the sources among *paths* with *helper*; *then* starts the trial that follows, or raises OSError.
 
-    A file whose compiling ends the helper twice, or takes longer than *timeout* seconds, is refused.
+    A file is refused if compiling it kills the helper twice, or takes longer than *timeout* seconds.
     *about*: what is refused, for the log (see `Refusal`). For one thread;
     raises OSError where no process can be had.
     """
@@ -62,15 +62,15 @@ class CompileFirst:
         return self._next.poll()
 
     def cancel(self) -> None:
-        """End it, with all that it has started."""
+        """Stop the trial, with all that it has started."""
         if self._next is not None:
             self._next.cancel()
         elif self._requests:
-            # It may hang over one of them.
+            # The helper may hang on one of the files.
             self._helper.close()
 
     def _go_on(self) -> bool:
-        """Deal with the answer to the first request. Whether there is more to do at once."""
+        """Handle the answer to the first request. Tells whether there is more to do at once."""
         paths = self._requests[0]
         try:
             answer = self._helper.answer(self._number, _PATIENCE)
@@ -89,7 +89,7 @@ class CompileFirst:
         return self._refusal is None
 
     def _find_the_crash(self, paths: list[str]) -> None:
-        """The helper died over *paths*: it is asked one by one, and once more over a single file."""
+        """Compile *paths*, on which the helper died, one by one; a single file is compiled once more."""
         if len(paths) > 1:
             self._requests = deque([path] for path in paths)
         elif paths[0] in self._crashed:

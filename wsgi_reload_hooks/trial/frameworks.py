@@ -1,4 +1,4 @@
-"""What a framework leaves to the first request. Whether new code is good shows there, so it is loaded before."""
+"""Loads what a framework would load only for the first request, so that a trial sees its errors too."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import sys
 
 
 def unfinished() -> bool:
-    """Whether a part of the application in this process is left to its first request."""
+    """Tell whether the application in this process would load a part of itself only for its first request."""
     urls = _django_urls()
     return urls is not None and urls not in sys.modules
 
 
 def finish() -> None:
-    """Load that part. Raises what it raises."""
+    """Load that part. Raises what loading it raises."""
     if unfinished():
-        # Every request asks for them, and all views come with them.
+        # Every request uses the URL patterns, and loading them imports all views.
         _ = sys.modules["django.urls"].get_resolver().url_patterns
 
 
 def _django_urls() -> str | None:
-    """The name of the URLs' module, where Django is ready to serve here."""
+    """Return the name of the module with the URL patterns, or None if no Django is ready in this process."""
     settings = getattr(sys.modules.get("django.conf"), "settings", None)
     apps = getattr(sys.modules.get("django.apps"), "apps", None)
     if "django.core.handlers.base" not in sys.modules or settings is None or apps is None:

@@ -1,4 +1,4 @@
-"""Where the application of a command lives: its interpreter, its folder, its user; and how all of it is named."""
+"""Finds the interpreter, working directory and user of an application, from the options of a command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import json, os, sys
 print()
 print(json.dumps([sys.version_info[:2], [each for each in sys.path if each], os.access(sys.argv[1], os.R_OK)]))
 """
-# posix_spawn gives no rights away, so that is done by a word of Python before the server's.
+# posix_spawn cannot change the user, so a short Python program does that first.
 _GIVE_RIGHTS_AWAY = """\
 import os, sys
 name, group, user, *command = sys.argv[1:]
@@ -37,10 +37,10 @@ _APP = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)(?::([^\W\d]\w*)(\(\))?)?\Z")
 
 
 class Interpreter:
-    """What an application has around it.
+    """Describes the interpreter of an application.
 
-    *python*: its interpreter, where it is another one than ours. *folder*: where it runs. *user*: with whose rights, where
-    not with ours. Raises `Failure` where there is no such interpreter.
+    *python*: the interpreter, if it is not ours. *folder*: the working directory. *user*: the user that it runs as, if
+    not ours. Raises `Failure` if there is no such interpreter.
     """
 
     def __init__(
@@ -48,24 +48,24 @@ class Interpreter:
     ) -> None:
         self.folder = os.path.abspath(folder)
         self.other = python is not None
-        """Whether its interpreter was named: it need not be ours."""
+        """Whether the interpreter was named, so that it may be another one than ours."""
         self._python = _interpreter(python)
         self._user = user
 
     @functools.cached_property
     def path(self) -> tuple[str, ...]:
-        """``sys.path`` there. The interpreter is asked, once. Raises `Failure` where it will not do."""
+        """Return the interpreter's ``sys.path``; starts the interpreter once. Raises `Failure` if it is unusable."""
         return (self.folder, *self._search_path())
 
     def plan(self, targets: Iterable[Target], root: str, warmup: Iterable[str] = (), asgi: bool = False) -> Plan:
-        """How to try *targets* there. *root*: the project's folder; *warmup*, *asgi*: see `Plan`. Raises `Failure`."""
+        """Plan a trial of *targets*. *root*: the project's folder; *warmup*, *asgi*: see `Plan`. Raises `Failure`."""
         return Plan(
             command=self._command(),
             path=self.path,
             folder=self.folder,
             root=root,
             targets=tuple(targets),
-            # That interpreter need not have what this one watches with.
+            # That interpreter may lack watchfiles, which this one may use.
             environ={**os.environ, "WSGI_RELOAD_ENGINE": "stat"},
             modules={},
             argv=("",),
@@ -80,7 +80,7 @@ class Interpreter:
         return (_interpreter(None), "-I", "-S", "-c", _GIVE_RIGHTS_AWAY, *who, self._python)
 
     def _search_path(self) -> tuple[str, ...]:
-        """What the interpreter has on ``sys.path`` by itself when it is started there."""
+        """Return the ``sys.path`` that the interpreter has when it is started in *folder*."""
         try:
             answer = subprocess.run(
                 [*self._command(), "-c", _ASK, TRIAL_MAIN],
@@ -108,7 +108,7 @@ class Interpreter:
 
 
 def _interpreter(given: str | None) -> str:
-    """Its absolute path; links are left alone, they make a virtual environment."""
+    """Return the interpreter's absolute path; links are kept, because a virtual environment is found by them."""
     found = shutil.which(given) if given else sys.executable
     if not found:
         raise Failure(
@@ -121,7 +121,7 @@ def _interpreter(given: str | None) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser, whose: str) -> None:
-    """The options that say where *whose* code lives: ``python``, ``chdir``, ``user``."""
+    """Add the options ``python``, ``chdir`` and ``user``; *whose* names the code in their help."""
     add = parser.add_argument
     add("--python", metavar="PATH", help=f"the {whose}'s interpreter (default: the one that runs this)")
     add("--chdir", metavar="DIR", default=os.curdir, help=f"where the {whose} runs (default: the working directory)")
@@ -129,7 +129,7 @@ def add_arguments(parser: argparse.ArgumentParser, whose: str) -> None:
 
 
 def given(options: argparse.Namespace) -> Interpreter:
-    """What these options say. Raises `Failure`."""
+    """Return the interpreter that these options describe. Raises `Failure`."""
     if not os.path.isdir(options.chdir):
         raise Failure(f"--chdir {options.chdir}: there is no such folder", USAGE)
     if options.user and os.geteuid() != 0:
@@ -138,7 +138,7 @@ def given(options: argparse.Namespace) -> Interpreter:
 
 
 def module_target(text: str) -> Target:
-    """``MODULE``, ``MODULE:NAME`` or ``MODULE:FACTORY()``. Raises argparse.ArgumentTypeError."""
+    """Parse ``MODULE``, ``MODULE:NAME`` or ``MODULE:FACTORY()``. Raises argparse.ArgumentTypeError."""
     found = _APP.match(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not like shop.wsgi, shop.wsgi:application or shop:make_app()")

@@ -1,4 +1,4 @@
-"""What a trial loads, where, and its outcome: `Target`, `Plan`, `Outcome`."""
+"""Describes what a trial loads, in which environment, and its outcome: `Target`, `Plan`, `Outcome`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..watching.signature import Signature
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """One callable to load.
+    """Names one callable to load.
 
     *kind* and *name*: ``module`` and its dotted name; ``file`` and its path (a folder: its ``__init__.py``); ``code``
     and the text of it; ``paste`` and its URI; ``pecan`` and its configuration file. *attribute*: the callable's name
-    there, "" where it is enough that it loads (``paste`` and ``pecan``: what they return is the callable).
-    *call*: the callable is what calling it returns.
+    there, "" if loading is enough (``paste`` and ``pecan``: they return the callable).
+    *call*: *attribute* is a factory that returns the callable.
     """
 
     kind: str
@@ -30,16 +30,16 @@ class Target:
     table: str = ""
     """A dictionary of this name, in a stand-in module or in the target, holds the callables in place of *attribute*."""
     anything: bool = False
-    """What is there need not be callable."""
+    """The attribute need not be callable."""
     room: int = 0
     """Targets of different rooms do not share an interpreter."""
     otherwise: str = ""
-    """The callable's name where there is none of the name *attribute*."""
+    """The callable's name if there is none with the name *attribute*."""
 
     def files(self, folder: str = "") -> list[str]:
-        """Absolute paths of the files that it names itself (not those that loading it leads to).
+        """Return the absolute paths of the files that the target itself names (not those that it imports).
 
-        *folder*: what relative names are relative to (default: the working directory).
+        *folder*: the folder of relative names (default: the working directory).
         """
         name = self.name
         if self.kind == "paste":
@@ -54,16 +54,16 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What to try, and the surroundings that it would have in the live process."""
+    """Says what to try, and the environment that it would have in the live process."""
 
     command: tuple[str, ...]
-    """How the interpreter is started, its absolute path first; a script is appended."""
+    """The command that starts the interpreter, its absolute path first; a script is appended."""
     path: tuple[str, ...]
     """``sys.path``."""
     folder: str
     """The working directory."""
     root: str
-    """The project's folder, for the settings and the rules of what is ours."""
+    """The project's folder, for the settings and the rules that decide which files are ours."""
     targets: tuple[Target, ...]
     environ: Mapping[str, str]
     modules: Mapping[str, Mapping[str, Any]]
@@ -72,15 +72,15 @@ class Plan:
     argv: tuple[str, ...]
     """``sys.argv``."""
     warmup: tuple[str, ...] = ()
-    """What the one application among the targets has to answer (see `warmup`)."""
+    """Requests that the one application among the targets has to answer (see `warmup`)."""
     asgi: bool = False
-    """What has to answer may be an ASGI application; else it is called as a WSGI server does."""
+    """The application may be an ASGI application; otherwise it is called as a WSGI server does."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of it. *refused* is None where the code is good; *loaded* has each of our files that it began to
-    load, with the signature just before; *seconds* is how long it took."""
+    """Reports the result of a trial. *refused* is None if the code is good; *loaded* has each of our files that the
+    trial began to load, with the signature just before; *seconds* is how long the trial took."""
 
     refused: Refusal | None
     loaded: dict[str, Signature | None]

@@ -1,4 +1,4 @@
-"""Compiles changed source files, as the first and cheapest part of a trial."""
+"""Compiles changed source files: the first and cheapest part of a trial."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..core.text import PACKAGE_ROOT
 
 
 def compile_sources(paths: Iterable[str]) -> Refusal | None:
-    """Compile each Python file of *paths* in memory, about 1 ms each; nothing is run. The first failure, or None.
+    """Compile each Python file of *paths* in memory, about 1 ms each; runs no code. Returns the first failure, or None.
 
-    A file that is not there is no failure here: whether it is missed, only an import can tell.
+    A missing file is no failure here: only an import can tell whether it is needed.
     """
     for path in sorted(paths):
         if not path.endswith((".py", ".pyw")):

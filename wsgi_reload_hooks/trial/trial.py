@@ -1,7 +1,7 @@
-"""Tries new code in a fresh interpreter, beside the processes that serve: the side that starts it and judges.
+"""Starts a trial of new code in a fresh interpreter, next to the processes that serve, and judges its outcome.
 
-The other side is `stage`. Between them lie two unlinked files (the plan, what came of it), and a pipe whose end tells
-the other side that this one is gone.
+The trial process runs `trial_main`. The two share two unlinked files (the plan, the result), and a pipe whose end
+tells the trial process that this one has ended.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ FLAG = "WSGI_TRIAL"
 """Name of the environment variable that tells an application that it is only being tried."""
 
 TRIAL_MAIN = os.path.join(PACKAGE_ROOT, "trial", "trial_main.py")
-"""The program of the other side: whoever tries code has to be able to read it."""
+"""The program of the trial process; the user that the trial runs as must be able to read it."""
 
 _MACHINERY = (f'  File "{os.path.join(PACKAGE_ROOT, "")}', '  File "<frozen importlib')
 
-# The other side tells by itself where it hangs. It cannot while code in C keeps the interpreter's lock.
+# Seconds. The trial process itself reports where it hangs, but not while C code holds the interpreter's lock.
 _GRACE = 2.0
 
 _TAIL = 8192
@@ -44,8 +44,8 @@ _LINE_AT_MOST = 500
 
 
 def scratch_file() -> IO[bytes]:
-    """An unbuffered file without a name, in memory where the system has such: a process may be killed at any moment, and
-    even to look for a folder for temporary files makes one. Raises OSError.
+    """Make an unbuffered file without a name, in memory if the system supports that: a killed process leaves none
+    behind, whereas even the search for a folder for temporary files makes one. Raises OSError.
     """
     if hasattr(os, "memfd_create"):
         return open(os.memfd_create("trial"), "w+b", buffering=0)
@@ -53,10 +53,10 @@ def scratch_file() -> IO[bytes]:
 
 
 class Trial:
-    """One attempt, begun at once. *timeout*: seconds for all of it.
+    """Runs one trial, started at once. *timeout*: seconds for all of it.
 
-    To be polled and withdrawn by one thread. Raises OSError where it cannot be begun (no such interpreter, no room
-    for a temporary file, no more processes): that says nothing about the code.
+    For one thread. Raises OSError if it cannot be started (no such interpreter, no space for a temporary file, no more
+    processes): that says nothing about the code.
     """
 
     def __init__(self, plan: Plan, files: Files, timeout: float, native: Native | None = None) -> None:
@@ -72,7 +72,7 @@ class Trial:
         self._child: _Child | None = self._enter()
 
     def poll(self) -> Outcome | None:
-        """What came of it, or None: it still runs, or was withdrawn. Raises OSError as the constructor does."""
+        """Return the outcome; None if the trial still runs or was cancelled. Raises OSError as the constructor does."""
         while self._child is not None:
             late = time.monotonic() > self._deadline + _GRACE
             if not late and not self._child.has_ended():
@@ -87,7 +87,7 @@ class Trial:
         return self._outcome
 
     def cancel(self) -> None:
-        """End it, with all that it has started. May be called at any time, and again."""
+        """Stop the trial, with all that it has started. May be called at any time, and again."""
         child, self._child = self._child, None
         if child is not None:
             child.end()
@@ -124,7 +124,7 @@ class Trial:
         if last is not None:
             reason += f"; the last it began to load was {self._files.relative(last)}"
         text = child.tail()
-        # What Python itself says at a crash begins with the innermost frame.
+        # Python's own report of a crash begins with the innermost frame.
         for path, line in _FRAME.findall(text):
             if os.path.abspath(path) in self._loaded:
                 return Refusal(reason, os.path.abspath(path), int(line), text, tuple(self._loaded))
@@ -135,7 +135,7 @@ class Trial:
 
 
 class FinishedTrial:
-    """A trial whose *outcome* is known before it begins: the sources do not compile, or there is nothing to try."""
+    """Stands for a trial whose *outcome* is known before: the sources do not compile, or there is nothing to try."""
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -145,13 +145,13 @@ class FinishedTrial:
         return self._outcome
 
     def cancel(self) -> None:
-        """Nothing runs."""
+        """Do nothing: nothing runs."""
 
 
 def run_trial(plan: Plan, files: Files, timeout: float, pause: float = 0.01) -> Outcome:
-    """Try *plan* and wait for what comes of it, *timeout* seconds at most; *pause*: seconds between two looks.
+    """Try *plan* and wait for the outcome, *timeout* seconds at most; *pause*: seconds between two polls.
 
-    Raises OSError where it cannot be tried.
+    Raises OSError if it cannot be tried.
     """
     native = Native()
     trial = Trial(plan, files, timeout, native)
@@ -166,7 +166,7 @@ def run_trial(plan: Plan, files: Files, timeout: float, pause: float = 0.01) -> 
 
 
 class _Child:
-    """A fresh interpreter at the head of a process group, with none of our files but those it needs."""
+    """Runs a fresh interpreter as leader of a process group; it inherits only the descriptors that it needs."""
 
     def __init__(self, native: Native, command: tuple[str, ...], environ: Mapping[str, str], note: bytes) -> None:
         self._native = native
@@ -192,7 +192,7 @@ class _Child:
                     os.close(number)
 
     def has_ended(self) -> bool:
-        """Whether it has. It is not reaped yet, so that its number and its group's are still its own."""
+        """Tell whether it has ended. It is not reaped yet, so that its pid and its group are not reused."""
         try:
             if hasattr(os, "waitid"):
                 return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -201,15 +201,15 @@ class _Child:
                 self._status = status if pid else None
             return self._status is not None
         except ChildProcessError:
-            # Somebody in this process reaps all children, or has the kernel do it.
+            # This process reaps all children elsewhere, or has the kernel do it.
             return True
 
     def end(self) -> None:
-        """Kill it and all that it has started, and reap it."""
+        """Kill the process and all that it has started, and reap it."""
         try:
             os.killpg(self._pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
-            # macOS says the latter of a group of zombies.
+            # macOS raises PermissionError for a group of zombies.
             pass
         if self._status is None:
             try:
@@ -222,22 +222,22 @@ class _Child:
         self._close()
 
     def told(self) -> Iterator[dict[str, Any]]:
-        """What it has written, line by line; after `end`."""
+        """Yield its messages, one for each line; after `end`."""
         for line in self._lines:
             try:
                 yield json.loads(line)
             except ValueError:
-                # It was killed while it wrote.
+                # The process was killed while it wrote this line.
                 return
 
     def tail(self) -> str:
-        """The last of what it has printed; after `end`."""
+        """Return the last lines that it has printed; after `end`."""
         lines = self._tail.decode(errors="backslashreplace").rstrip().splitlines()
         theirs = [line[:_LINE_AT_MOST] for line in lines if not line.startswith(_MACHINERY)]
         return "\n".join(theirs[-_TAIL_LINES:])
 
     def end_in_words(self) -> str:
-        """How it ended; after `end`."""
+        """Return how it ended, in words; after `end`."""
         if self._status is None:
             return "ended"
         code = os.waitstatus_to_exitcode(self._status)
@@ -260,7 +260,7 @@ class _Child:
 
 
 def _sendable(value: Any) -> Any:
-    """*value* for JSON, which knows neither bytes nor keys that are not text; None for what cannot be sent."""
+    """Convert *value* for JSON, which has neither bytes nor keys that are not text; None for what cannot be sent."""
     if isinstance(value, bytes):
         return {"bytes": value.decode("latin-1")}
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
-"""The program of a trial: loads what the live process would load, and tells what came of it.
+"""Runs as the trial process: loads what the live process would load, and reports the outcome.
 
 Started by its path in a fresh interpreter, with these files: 0 nothing, 1 and 2 what is printed, 3 the plan,
-4 what is told (a line of JSON each), 5 a pipe that ends when nobody is interested any more. Exit code: 0 after a verdict.
+4 the report (lines of JSON), 5 a pipe that ends with the process that started the trial. Exit code: 0 after a verdict.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _PLAN, _TOLD, _LIFELINE = 3, 4, 5
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE_ROOT = os.path.dirname(_FOLDER)
 _PACKAGE = "wsgi_reload_hooks"
-# If by then nobody could say where it hangs, code in C keeps the interpreter's lock.
+# Seconds. If no thread could report by then where the code hangs, C code holds the interpreter's lock.
 _LAST_WORDS = 0.25
 
 
 class NotServable(Exception):
-    """What was loaded is not what a server needs. *path*: where to look, or None."""
+    """Reports that the loaded object is not what a server needs. *path*: where to look, or None."""
 
     def __init__(self, reason: str, path: str | None) -> None:
         super().__init__(reason)
@@ -38,10 +38,10 @@ class NotServable(Exception):
 
 
 class TrialProcess:
-    """The interpreter, prepared as *plan* says (see `trial.Plan`)."""
+    """Prepares this interpreter as *plan* says (see `plan.Plan`), and runs the trial in it."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
-        # By their full names: as a program, this file belongs to no package.
+        # By full names: as a program, this file belongs to no package.
         from wsgi_reload_hooks.core.refusal import Refusal
         from wsgi_reload_hooks.core.settings import Settings
         from wsgi_reload_hooks.trial.frameworks import finish
@@ -61,33 +61,33 @@ class TrialProcess:
         self._signature = known_signature
         try:
             os.chdir(plan["folder"])
-            # Without patterns: this may be an interpreter that has no pathspec.
+            # Without patterns: this interpreter may lack pathspec.
             settings = Settings.load(plan["root"], extra_files=(), exclude=())
             self._files = Files(settings, plan["root"])
         except (OSError, ValueError) as error:
-            # Nothing that a live process could start with either.
+            # A live process could not start with these settings either.
             self._verdict(Refusal(str(error), files=(os.path.join(plan["root"], "pyproject.toml"),)))
         self._witness = ImportHook(self._ours, self._seen)
         self._stand_ins = [_stand_in(name, values) for name, values in _received(plan["modules"]).items()]
 
     def watch(self) -> None:
-        """In a thread: end this when it takes too long, or when nobody waits for it any more."""
+        """Run in a thread: end this process when it takes too long, or when its starter has closed the pipe."""
         if select.select([_LIFELINE], [], [], max(0.0, self._plan["deadline"] - time.monotonic()))[0]:
             os.killpg(0, signal.SIGKILL)
-        # Imported by now with the rest of the package.
+        # The package has imported it already, so this import cannot block.
         import traceback
 
         stack = traceback.extract_stack(sys._current_frames().get(self._thread))
         stack[:] = [each for each in stack if not each.filename.startswith((os.path.join(_PACKAGE_ROOT, ""), "<"))]
         if not any(self._ours(each.filename) for each in stack):
-            # Another greenlet runs in its place.
+            # Another greenlet runs in the main thread now.
             self._verdict(
                 self._refused(self._plan["late"], self._last or None, None, "", (self._last,) if self._last else ())
             )
         self._verdict(self._refused.from_stack(self._plan["late"], stack, self._ours))
 
     def play(self) -> NoReturn:
-        """Load everything and tell the verdict."""
+        """Load everything and report the verdict."""
         sys.path[:] = self._plan["path"]
         sys.argv[:] = self._plan["argv"]
         for module in self._stand_ins:
@@ -97,7 +97,7 @@ class TrialProcess:
             for target in self._plan["targets"]:
                 self._load(target)
             self._finish()
-            # Where there are several, nobody knows which of them the paths are for.
+            # With several applications, it is unknown which of them the paths belong to.
             if len(self._apps) == 1:
                 self._warm_up(self._apps[0], self._plan["warmup"])
         except self._failed as error:
@@ -106,7 +106,7 @@ class TrialProcess:
         except NotServable as error:
             self._verdict(self._refused(str(error), error.path, None, "", (error.path,) if error.path else ()))
         except BaseException as error:
-            # The last is what carried the warm-up of an ASGI application.
+            # The last one is the library that ran the warm-up of an ASGI application.
             carriers = [
                 importlib,
                 *([sys.modules["asyncio"]] if self._plan["asgi"] and "asyncio" in sys.modules else []),
@@ -168,7 +168,7 @@ class TrialProcess:
             files = [os.path.abspath(path) if os.path.exists(path) else path for path in refused.files]
             path = os.path.abspath(refused.path) if refused.path else None
             self._tell({"refused": {**vars(refused), "path": path, "files": files}})
-        # Neither threads of the application nor what it has registered for the end may keep it.
+        # Neither the application's threads nor its exit handlers may delay the end.
         os._exit(0)
 
     def _tell(self, line: dict[str, Any]) -> None:
@@ -202,7 +202,7 @@ def _file(target: dict[str, Any]) -> tuple[Any, str | None]:
     module = importlib.util.module_from_spec(spec)
     module.__file__ = source
     sys.modules[target["alias"]] = module
-    # Compiled from its text: byte code has no part in how such a file is loaded.
+    # Compiled from its text: servers use no byte code for such a file.
     exec(compile(text, source, "exec", dont_inherit=True), vars(module))
     return vars(sys.modules[target["alias"]]), os.path.abspath(source)
 
@@ -228,7 +228,7 @@ _LOADERS: dict[str, _Loader] = {"module": _module, "file": _file, "code": _code,
 
 
 class _StandIn(ModuleType):
-    """In the place of a module that exists in the live process only."""
+    """Replaces a module that exists in the live process only."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -251,7 +251,7 @@ def _constantly(value: Any) -> Callable[..., Any]:
 
 
 def _nothing(*arguments: object, **named: object) -> None:
-    """What a function of a stand-in module does."""
+    """Do nothing: a function of a stand-in module."""
 
 
 def _received(value: Any) -> Any:
@@ -276,7 +276,7 @@ def _close_what_was_inherited() -> None:
 
 
 def _end_with_the_other_side() -> None:
-    """Where the kernel can do it, it kills this group when the pipe ends, whatever runs here."""
+    """Have the kernel, if it can, kill this process group when the pipe ends, whatever runs here."""
     if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(_LIFELINE, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(_LIFELINE, fcntl.F_SETSIG, signal.SIGKILL)
@@ -284,7 +284,7 @@ def _end_with_the_other_side() -> None:
 
 
 def _load_package() -> None:
-    """Our package by its place: the application's search path stays without it."""
+    """Load our package by its path: it is not added to the application's search path."""
     spec = importlib.util.spec_from_file_location(
         _PACKAGE, os.path.join(_PACKAGE_ROOT, "__init__.py"), submodule_search_locations=[_PACKAGE_ROOT]
     )
@@ -306,7 +306,7 @@ def main() -> None:
     _load_package()
     stage = TrialProcess(plan)
     _thread.start_new_thread(stage.watch, ())
-    # An application that looks at `__main__` finds as little there as in a server; this one has to stay alive.
+    # An application that looks at `__main__` finds as little there as in a server; the real module has to stay alive.
     _ourselves, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     stage.play()
 

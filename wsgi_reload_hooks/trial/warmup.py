@@ -1,6 +1,6 @@
-"""Does the new code answer? Requests to an application in its own process, before anybody else's.
+"""Sends warm-up requests to an application in its own process, before it serves clients.
 
-So "ready" means "serves", and the first visitor does not pay for what is imported late.
+So "ready" means "answers requests", and no client has to wait for late imports.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _ERROR = 500
 
 
 class Failed(Exception):
-    """A request was answered with an error of the server's; the text says which."""
+    """Reports that a request was answered with a server error; the text says which."""
 
 
 def warm_up(app: Callable[..., Any], targets: Iterable[str]) -> None:
-    """Ask the WSGI application *app* for each of *targets*: paths, or URLs where the host matters.
+    """Request each of *targets* from the WSGI application *app*: paths, or URLs if the host matters.
 
     Raises `Failed` for a status of 500 or above, and whatever the application raises.
     """
@@ -42,7 +42,7 @@ def warm_up(app: Callable[..., Any], targets: Iterable[str]) -> None:
 async def warm_up_asgi(
     app: Callable[..., Awaitable[None]], targets: Iterable[str], state: Mapping[str, Any] | None = None
 ) -> None:
-    """The same for an ASGI application, in its running event loop. *state*: what its lifespan has made for requests."""
+    """Do the same for an ASGI application, in its running event loop. *state*: the lifespan's state for requests."""
     for target in targets:
         visitor = _Visitor()
         scope = _scope(target)
@@ -53,12 +53,12 @@ async def warm_up_asgi(
 
 
 def is_asgi3(app: object) -> bool:
-    """Whether *app* is an application of ASGI 3, as far as it tells."""
+    """Tell whether *app* looks like an ASGI 3 application."""
     return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
 
 
 def warm_up_any(app: Callable[..., Any], targets: Sequence[str]) -> None:
-    """The same for either, where no server runs: an ASGI application gets an event loop and a lifespan."""
+    """Do the same for either kind without a server: an ASGI application gets an event loop and a lifespan."""
     if targets and is_asgi3(app):
         import asyncio
 
@@ -75,7 +75,7 @@ async def _live(app: Callable[..., Awaitable[None]], targets: Iterable[str]) -> 
 
 
 class _Lifespan:
-    """The lifespan of an ASGI application. One that knows of none raises, and that is fine (so do the servers)."""
+    """Runs the lifespan of an ASGI application. An application without one raises, which is ignored (servers do so)."""
 
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
         import asyncio
@@ -86,14 +86,14 @@ class _Lifespan:
         self._running = asyncio.ensure_future(self._run(app))
 
     async def startup(self) -> None:
-        """Begin it. Raises `Failed` where the application says that it cannot."""
+        """Start the lifespan. Raises `Failed` if the application reports that its startup failed."""
         await self._events.put("startup")
         why = await self._answers.get()
         if why is not None:
             raise Failed(f"lifespan startup failed: {why or 'no message'}")
 
     async def shutdown(self) -> None:
-        """End it, where there is one; what goes wrong then keeps no server from its end."""
+        """End the lifespan, if there is one; errors are ignored, as a server's end does not depend on them."""
         if not self._running.done():
             await self._events.put("shutdown")
             await self._answers.get()
@@ -113,7 +113,7 @@ class _Lifespan:
 
 
 class _Visitor:
-    """One request to an ASGI application, and what became of it."""
+    """Makes one request to an ASGI application, and keeps the answer's status."""
 
     def __init__(self) -> None:
         import asyncio
@@ -124,7 +124,7 @@ class _Visitor:
 
     async def receive(self) -> dict[str, Any]:
         if self._asked:
-            # A visitor who has asked waits for the end of the answer: frameworks listen for those who do not.
+            # A client waits for the end of the answer: frameworks take anything else for a disconnect.
             await self._answered.wait()
             return {"type": "http.disconnect"}
         self._asked = True
@@ -144,7 +144,7 @@ def _check(target: str, status: str) -> None:
 
 
 def _parts(target: str) -> tuple[str, str, int, str, str, str]:
-    """Scheme, name, port, path and query, and what a browser would call the host."""
+    """Split *target* into scheme, name, port, path and query, and the value of a browser's Host header."""
     url = urlsplit(target if "://" in target else f"http://localhost{target}")
     port = url.port or (443 if url.scheme == "https" else 80)
     return url.scheme, url.hostname or "localhost", port, url.path or "/", url.query, url.netloc.rpartition("@")[2]

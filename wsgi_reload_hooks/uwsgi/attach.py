@@ -1,4 +1,4 @@
-"""How the hooks get into uWSGI: what is done where this package is imported, before any application is loaded.
+"""Installs the hooks in uWSGI when this package is imported, before any application is loaded.
 
 Under lazy-apps that is every worker, at each respawn; else it is the master, whose workers follow at their fork.
 """

@@ -1,4 +1,4 @@
-"""What a leader leaves to its successor: the approved code, the last refusal, the pause and the history."""
+"""Hands a leader's state to its successor: the approved code, the last refusal, the pause and the history."""
 
 from __future__ import annotations
 

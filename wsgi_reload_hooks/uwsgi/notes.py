@@ -1,4 +1,4 @@
-"""The notes in a server's `SharedState`: their names, the form of loaded files in them, and who reads the workers' own."""
+"""Reads and writes the notes in a server's `SharedState`: their names, and the form of loaded files in them."""
 
 from __future__ import annotations
 

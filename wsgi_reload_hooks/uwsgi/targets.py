@@ -1,4 +1,4 @@
-"""What uWSGI loads, by its options; the interpreter that it would be in an ordinary process; and the plan of a trial."""
+"""Derives from uWSGI's options what it loads, which interpreter a trial needs, and the plan of the trial."""
 
 from __future__ import annotations
 

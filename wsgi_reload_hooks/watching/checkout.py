@@ -1,4 +1,4 @@
-"""Is git or Mercurial in the middle of something? Then what lies on disk is half of one state and half of another."""
+"""Tells whether git or Mercurial is in the middle of an operation: the files on disk are then a mix of two states."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _BETWEEN_STEPS = 1.0
 
 
 class Checkout:
-    """The working copy that *root* lies in, if it does. Asks the file system only."""
+    """Examines the working copy that *root* lies in, if any. Asks the file system only."""
 
     def __init__(self, root: str) -> None:
         self._root = root
 
     def unfinished(self, quiet: float) -> bool:
-        """Whether more is to come, when nothing has changed for *quiet* seconds.
+        """Tell whether more changes will follow, when nothing has changed for *quiet* seconds.
 
-        A lock says so. A rebase or a merge does for a second after each of its steps: later it is the user who is
-        asked for something, and wants to see what he does.
+        They will while a lock exists, and for a second after each step of a rebase or a merge: after that second the
+        tool waits for the user, who wants to see his changes.
         """
         folder = _control_folder(self._root)
         if folder is None:
@@ -34,7 +34,7 @@ class Checkout:
 
 
 def _control_folder(root: str) -> str | None:
-    """`.git` or `.hg` at or above *root*; of a git worktree or submodule, where its index is."""
+    """Find `.git` or `.hg` at or above *root*; for a git worktree or submodule, the folder of its index."""
     folder = root
     while True:
         git, hg = os.path.join(folder, ".git"), os.path.join(folder, ".hg")

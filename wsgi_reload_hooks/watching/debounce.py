@@ -1,6 +1,6 @@
 """Waits until a burst of changes is over.
 
-An iterator of sets with two words for two times is watchfiles' idea; the loop belongs to the caller."""
+The iterator of sets, and its two times *step* and *debounce*, are watchfiles' idea; the loop belongs to the caller."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .engines import Engine
 
 _UNFINISHED_AT_MOST = 10.0
 
-# The clocks of file systems tick that coarsely.
+# Seconds: the resolution of file system clocks.
 _COARSE = 0.01
 
 
 class Debouncer:
     """Collects changes until none came for *step* seconds, but for *debounce* seconds at most.
 
-    *unfinished*: whether more is to come, asked with the seconds for which it has been quiet; while it says so, changes
-    wait on, for ten seconds at most. Pure: time comes in as an argument.
+    *unfinished* is called with the seconds since the last change; while it returns true, changes wait, for ten seconds
+    at most. Pure: time is an argument.
     """
 
     def __init__(self, step: float, debounce: float, unfinished: Callable[[float], bool] = lambda quiet: False) -> None:
@@ -34,7 +34,7 @@ class Debouncer:
         return bool(self._changes)
 
     def add(self, changes: set[str], now: float, age: float = 0.0) -> None:
-        """Take *changes* in, noticed at *now* (seconds of any steady clock), *age* seconds after the last of them."""
+        """Add *changes*, noticed at *now* (seconds of any steady clock), *age* seconds after the last of them."""
         if changes:
             if not self._changes:
                 self._first = now - age
@@ -43,12 +43,12 @@ class Debouncer:
             self._changes |= changes
 
     def wait(self, now: float) -> float:
-        """Seconds from *now* until the collected changes are due."""
+        """Return the seconds from *now* until the collected changes are due."""
         due = max(min(self._last + self._step, self._first + self._debounce), self._not_before)
         return max(0.0, due - now)
 
     def take(self, now: float) -> set[str]:
-        """The collected changes if they are due at *now*, else an empty set."""
+        """Return the collected changes if they are due at *now*, else an empty set."""
         if not self._changes or self.wait(now) > 0:
             return set()
         if now - self._first < _UNFINISHED_AT_MOST and self._unfinished(now - self._last):
@@ -59,10 +59,10 @@ class Debouncer:
 
 
 def age(paths: Iterable[str], at_most: float, now: float | None = None) -> float:
-    """Seconds since the last change of *paths* as the file system has it: 0 where it does not tell.
+    """Return the seconds since the last change of *paths*, by the file system's times; 0 if they do not tell.
 
-    Quiet counts from the save, not from the look that found it. *at_most*: no look was longer ago. *now*: seconds
-    since the epoch.
+    The quiet time starts at the save, not at the scan that found it. *at_most*: seconds since the scan before.
+    *now*: seconds since the epoch.
     """
     now = time.time() if now is None else now
     youngest = at_most
@@ -71,39 +71,39 @@ def age(paths: Iterable[str], at_most: float, now: float | None = None) -> float
             since = now - os.stat(path).st_ctime
         except (OSError, ValueError):
             return 0.0
-        # Otherwise the file has not changed, but the way to it; or its clock is that of another machine.
+        # Otherwise a link or folder in the path changed, not the file; or another machine's clock set the time.
         youngest = min(youngest, since) if 0 <= since <= at_most + _COARSE else 0.0
     return max(0.0, youngest)
 
 
 class ScanRequests:
-    """Looks that are ordered from elsewhere, each with a number: at all files at once, whatever the engine has heard."""
+    """Counts requests for a scan of all files, whatever events the engine has received. Other threads may request."""
 
     def __init__(self) -> None:
         self._ordered = 0
         self.done = 0
-        """The number of the last one of which everything is told."""
+        """The number of the last scan whose changes were all yielded."""
 
     def order(self) -> int:
-        """Have one made; its number."""
+        """Request a scan. Returns its number."""
         self._ordered += 1
         return self._ordered
 
     @property
     def due(self) -> bool:
-        """Whether one is ordered that is not done."""
+        """Tell whether a requested scan is not done."""
         return self._ordered > self.done
 
     def begin(self, engine: Engine) -> int:
-        """To be called before a tick of *engine*. What to give to `end` after it."""
-        # Once: another thread may order one more at this moment, which this tick may not be.
+        """Have the next tick of *engine* scan everything if a scan is due. Returns the argument *ordered* of `end`."""
+        # Read once: another thread may request one more scan now, which this tick may not cover.
         ordered = self._ordered
         if ordered > self.done:
             engine.urge()
         return ordered
 
     def end(self, engine: Engine, ordered: int, more: bool) -> None:
-        """To be called after that tick. *more*: changes wait for quiet."""
+        """Record that tick as done. *more*: changes still wait for the end of their burst."""
         if not more and not engine.unsure:
             self.done = ordered
 
@@ -115,7 +115,7 @@ def settled(
     clock: Callable[[], float] = time.monotonic,
     looks: ScanRequests | None = None,
 ) -> Iterator[set[str]]:
-    """Sets of changed paths from *engine*, for ever. *pause* is called with the seconds to wait between two ticks."""
+    """Yield sets of changed paths from *engine*, for ever. *pause* is called with the seconds to wait between ticks."""
     looked = clock()
     looks = looks or ScanRequests()
     while True:
@@ -128,6 +128,6 @@ def settled(
         due = debouncer.take(clock())
         if due:
             yield due
-        # Only now: whoever sees the number knows of what was found.
+        # After the yield: a caller that sees the number has received the changes.
         looks.end(engine, ordered, bool(debouncer))
         pause(debouncer.wait(clock()) if debouncer else engine.pause())

@@ -1,7 +1,7 @@
-"""What notices changes: an engine that looks (`StatEngine`), and one that is told when to look (`EventEngine`).
+"""Chooses the engine that notices changes: `StatEngine` polls, `EventEngine` scans when the kernel reports an event.
 
-Both look with the same scanner at the same files: events decide when, never what. So whatever an event is lost for
-(a full queue, a network file system), the next look finds it.
+Both scan the same files with the same scanner: events decide when, never what. So the next scan finds a change whose
+event was lost (a full queue, a network file system).
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ _FORCED = "WATCHFILES_FORCE_POLLING"
 
 
 class Engine(Protocol):
-    """What `settled` drives: in one thread, by one process."""
+    """Defines what `settled` calls, in one thread of one process."""
 
     def tick(self, settling: bool = False) -> set[str]:
-        """The paths that changed since the last tick. *settling*: changes wait for quiet, so look now."""
+        """Return the paths that changed since the last tick. *settling*: changes wait for quiet, so scan now."""
 
     def pause(self) -> float:
-        """Seconds until the next tick, if nothing is to be read from `reader` before."""
+        """Return the seconds until the next tick, unless `reader` becomes readable before."""
 
     def urge(self) -> None:
-        """The next tick looks at everything, whatever is due."""
+        """Have the next tick scan everything, whatever is due."""
 
     @property
     def unsure(self) -> bool:
-        """Whether only the next tick will tell: a file is gone, and may be on its way."""
+        """Tell whether only the next tick can decide: a file is gone, perhaps only while it is being saved."""
 
     @property
     def reader(self) -> int | None:
-        """A file descriptor that is readable when a tick is due at once; None where nobody tells."""
+        """Return a file descriptor that is readable when a tick is due at once; None if the engine only polls."""
 
     def describe(self) -> str:
-        """How it notices changes, for the log."""
+        """Return how the engine notices changes, for the log."""
 
     def close(self) -> None:
-        """End what it has started."""
+        """Stop what the engine has started."""
 
     def leave(self) -> None:
-        """In a forked child: let go of it."""
+        """Close the engine's descriptors in a forked child."""
 
 
 def engine(
@@ -59,10 +59,10 @@ def engine(
     tell: Tell,
     python: Callable[[], str | None] = lambda: sys.executable,
 ) -> Engine:
-    """The engine that *settings* ask for, and this machine has.
+    """Make the engine that *settings* ask for and this machine supports.
 
-    *tell* is called with one line for the log where it is not what one would expect. *python* returns the absolute
-    path of an interpreter of this version, or None where there is none.
+    *tell* is called with one line for the log if the engine is not the expected one. *python* returns the absolute
+    path of an interpreter of this version, or None if there is none.
     """
     stat = StatEngine(settings, files, scanner, tell)
     module = extension()
@@ -80,6 +80,6 @@ def engine(
 
 
 def _polling_is_forced() -> bool:
-    """watchfiles' own variable, as watchfiles reads it."""
+    """Tell whether watchfiles' own environment variable asks for polling, read as watchfiles reads it."""
     value = os.environ.get(_FORCED)
     return value is not None and value.lower() not in ("false", "disable", "disabled")

@@ -1,4 +1,4 @@
-"""The event engine: scans when the listener process has reported an event, and every 30 s beneath that."""
+"""The event engine: scans when the listener process has reported an event, and every 30 s in any case."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .watch_plan import WatchPlan, place, watch_plan
 
 _LOOK_ANYWAY = 30.0
 
-# A listener may stand still for a while: it would not be heard again before the server starts anew.
+# Seconds. A listener may be suspended for a while; without a limit it would count as failed until the server restarts.
 _PROBE_AT_MOST = 5.0
 
 _LATE = 3.0
 
-# Names in one line of the log.
+# At most so many names in one line of the log.
 _TOLD_AT_MOST = 3
 
 
 class EventEngine:
-    """Looks when *listener* has heard something, and once in a while all the same.
+    """Scans when *listener* reports an event, and once in a while without one.
 
-    Until it is proven that events arrive, and for folders whose file system keeps changes to itself or that the
-    system grants no watch for, it looks like *stat*.
+    It polls like the stat engine until it is proven that events arrive, and for folders whose file system reports no
+    changes or for which the system grants no watch.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class EventEngine:
         else:
             found = set()
         if found and not heard:
-            # What nobody told of: the way to it may be another one.
+            # No event came for it: a link or folder in its path may have been replaced.
             self._anew = True
         self._check(now)
         return found
@@ -132,14 +132,14 @@ class EventEngine:
 
     @property
     def _hears(self) -> bool:
-        """Whether it is proven that events arrive, but for those of `_deaf`."""
+        """Tell whether it is proven that events arrive, except for the folders of `_deaf`."""
         return self._listening and not self._probes
 
     def _listen(self) -> None:
-        """Tell the listener what matters, where that is something new."""
+        """Send the watch plan to the listener if it has changed."""
         listener = self._listener
         if listener is None:
-            # Closed at this moment, by the thread that ends the process.
+            # The thread that ends the process has just closed it.
             return
         self._generation = self._scanner.generation
         self._anew = False
@@ -155,11 +155,11 @@ class EventEngine:
             names[folder] = None if known is None else known | {name}
         self._listening = False
         self._request = listener.listen(names)
-        # What was laid so far may get lost while it listens anew.
+        # The events of earlier probes may get lost while the listener changes its watches.
         self._probes = {path: (device, 0.0) for path, (device, _) in self._probes.items()}
 
     def _new_probes(self, names: dict[str, frozenset[str] | None]) -> list[tuple[str, str]]:
-        """One folder of each file system that is new to us, where a probe can be laid, and the probe's name."""
+        """Return one folder of each new file system where a probe file can be made, and the probe's name."""
         kinds = deaf(names, mounts(), os.path.abspath)
         self._probes = {path: each for path, each in self._probes.items() if os.path.dirname(path) in names}
         top = os.path.realpath(self._files.root)
@@ -181,7 +181,7 @@ class EventEngine:
         return [(os.path.dirname(path), os.path.basename(path)) for path in self._probes]
 
     def _hear(self) -> bool:
-        """Whether something was heard that is worth a look."""
+        """Read what the listener reported. Tells whether a scan is due because of it."""
         assert self._listener is not None
         heard = False
         for message in self._listener.read():
@@ -189,7 +189,7 @@ class EventEngine:
                 for path in message["heard"]:
                     heard = self._heard(path) or heard
             elif "listening" in message:
-                # To what was asked last, or before?
+                # An answer to the last request, or to one before it?
                 if message["listening"] == self._request:
                     self._answered(message)
                 heard = True
@@ -207,13 +207,13 @@ class EventEngine:
         folder = os.path.dirname(path)
         self._suspects.pop(folder, None)
         if path in self._ear.structure or os.path.islink(path) or os.path.isdir(path):
-            # A folder or a link: what lies behind it may be another place now.
+            # A folder or a link: the paths through it may lead to another place now.
             self._anew = True
             self._lost = self._lost or path in self._ear.names
         return True
 
     def _answered(self, message: dict[str, object]) -> None:
-        """The listener listens: to all but those it names."""
+        """Record the listener's answer: it watches all folders but those that it names."""
         self._listening = True
         refused = message["deaf"]
         assert isinstance(refused, list)
@@ -228,7 +228,7 @@ class EventEngine:
         for path, (device, began) in list(self._probes.items()):
             if not began:
                 if os.path.dirname(path) in self._refused or not _laid(path):
-                    # Not proven, but nothing speaks against it either.
+                    # No probe could be made: events are not proven, and not disproven either.
                     del self._probes[path]
                     self._trusted.add(device)
                 else:
@@ -236,7 +236,7 @@ class EventEngine:
         self._set_deaf()
 
     def _check(self, now: float) -> None:
-        """What should have been heard by now, was not."""
+        """Mark file systems as deaf whose probes or changes should have caused an event by *now*, and did not."""
         for path, (device, began) in list(self._probes.items()):
             if began and now - began > _PROBE_AT_MOST:
                 del self._probes[path]
@@ -251,16 +251,16 @@ class EventEngine:
                 self._set_deaf()
 
     def _suspect(self, found: Iterable[str], now: float) -> None:
-        """*found* was not heard of. If it is not in a moment, nobody tells us of changes there."""
+        """Expect events for *found*, changes without an event so far. If none comes soon, no events arrive there."""
         for path in found:
             spelled = os.path.dirname(path) or os.curdir
             folder = os.path.realpath(spelled)
-            # One that is another folder by now, or was reached through a link: then it was not the events.
+            # If the folder was replaced, or reached through a link, the missing event proves nothing.
             if spelled not in self._deaf and not os.path.islink(path) and place(folder) in self._ear.places:
                 self._suspects.setdefault(folder, now + _LATE)
 
     def _set_deaf(self) -> None:
-        """Which folders have to be looked at, and say so."""
+        """Choose the folders that have to be polled, and log them."""
         real = {folder for folder in self._ear.names if _device(folder) in self._deaf_devices}
         for device, why in self._deaf_devices.items():
             folders = sorted(folder for folder in real.intersection(self._ear.spelled) if _device(folder) == device)
@@ -288,7 +288,7 @@ def _device(folder: str) -> int | None:
 
 
 def _laid(path: str) -> bool:
-    """Make a file and take it away again: an event, if events come at all."""
+    """Make a file and remove it again, which causes an event if events arrive at all. Tells whether it could."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         os.unlink(path)

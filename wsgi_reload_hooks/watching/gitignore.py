@@ -1,4 +1,4 @@
-"""Reads ``.gitignore`` files: which line has git ignore a path. No git is started.
+"""Reads ``.gitignore`` files and finds the line that makes git ignore a path. No git is started.
 
 Runs in the watcher thread of a process that forks: nothing here logs or raises.
 """
@@ -16,7 +16,7 @@ _BYTES_AT_MOST = 100_000
 
 
 class GitIgnore:
-    """The rules of the repository around *root* at one moment; without a repository, those in *root* and below."""
+    """Holds the rules of the repository around *root* at one moment; without one, those in *root* and below."""
 
     def __init__(self, root: str) -> None:
         self._root = self._top = root
@@ -31,21 +31,21 @@ class GitIgnore:
         self._reasons: dict[str, str] = {}
 
     def reason(self, path: str, is_folder: bool) -> str:
-        """The line that has git ignore *path* or a folder above it, for people; empty where none does."""
+        """Return the line that makes git ignore *path* or a folder above it, for people; empty if none does."""
         if path == self._top or not under(path, self._top):
             return ""
         if path not in self._reasons:
-            # A file in an ignored folder cannot be taken back.
+            # git does not let a later line re-include a file in an ignored folder.
             above = self.reason(os.path.dirname(path), True)
             self._reasons[path] = above or self._own_reason(path, is_folder)
         return self._reasons[path]
 
     def files(self) -> set[str]:
-        """The files in which rules were looked for, be they there or not."""
+        """Return the files in which rules were looked for, existing or not."""
         return {os.path.join(self._top, ".git"), *self._files}
 
     def unused(self) -> set[str]:
-        """The lines that are not used though git would, each with the reason."""
+        """Return the lines that git would use and we do not, each with the reason."""
         found = ((file, *each) for file, rules in self._files.items() for each in rules.unused.items())
         return {
             f"line {number} of {os.path.relpath(file, self._root)} is not used: {why}" for file, number, why in found
@@ -58,14 +58,14 @@ class GitIgnore:
             if decided is not None:
                 number, ignores = decided
                 text = rules.lines[number - 1].strip()
-                # It ignores all that is in a folder, not the folder itself: others may take back what is in it.
+                # It ignores everything in a folder, not the folder itself: other lines may re-include files in it.
                 if not ignores or (is_folder and text.endswith("/**")):
                     return ""
                 return f"line {number} {text!r} of {os.path.relpath(file, self._root)}"
         return ""
 
     def _of(self, folder: str) -> list[tuple[str, int]]:
-        """The files with rules for what is in *folder*, the deepest first, and where the paths begin that they mean."""
+        """Return the files with rules for *folder*, the deepest first, and where in a path their patterns begin."""
         if folder not in self._folders:
             start = len(os.path.join(folder, ""))
             own = [(os.path.join(folder, ".gitignore"), start)]
@@ -83,7 +83,7 @@ def _compiled(content: bytes) -> Patterns:
 
 
 def _content(path: str) -> bytes:
-    """What is in *path*; nothing where it is no regular file: git does not follow a link here, a FIFO would block."""
+    """Return the content of *path*; nothing if it is no regular file: git follows no link here, a FIFO would block."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
             return file.read(_BYTES_AT_MOST) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""

@@ -1,4 +1,4 @@
-"""The globs of the settings ``exclude`` and ``extra_files``, and the files that a walk passes over."""
+"""Matches and expands the globs of the settings ``exclude`` and ``extra_files``, and says which files a walk skips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VCS_FOLDERS = frozenset({".git", ".hg", ".svn", ".bzr", "CVS", "_darcs", ".jj"})
 
 IGNORED_FOLDERS = VCS_FOLDERS | {"__pycache__", "node_modules", "site-packages", "dist-packages", ".tox", ".nox"}
 
-# What editors leave beside a file while they save it, and backups of it.
+# Temporary files that editors make while they save, and backups.
 IGNORED_NAMES = re.compile(
     r"""(.*~ | \.\#.* | \#.*\# | \..*\.sw[a-z] | .*\.(tmp|bak|orig|rej|pyc|pyo|part) | .*\$py\.class
       | 4913 | .*___jb_(tmp|old|bak)___ | \.goutputstream-.* | sed[A-Za-z0-9]{6} )\Z""",
@@ -28,9 +28,9 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Glob:
-    """One entry of ``exclude`` or ``extra_files``: a pattern, or with ``!`` one that takes back what earlier ones matched.
+    """Matches one entry of ``exclude`` or ``extra_files``; ``!`` takes back what earlier entries matched.
 
-    Raises `SettingsError` where it cannot be used.
+    Raises `SettingsError` if the entry cannot be used.
     """
 
     def __init__(self, text: str, root: str) -> None:
@@ -49,14 +49,14 @@ class Glob:
         self.start = os.path.normpath(os.path.join(self._anchor, _ESCAPED.sub(r"\1", start)))
 
     def matches(self, path: str) -> bool:
-        """Whether *path*, or a folder above it, is meant."""
+        """Tell whether the entry matches *path* or a folder above it."""
         inside = os.path.join(self._anchor, "")
         return path.startswith(inside) and self._pattern.last(path[len(inside) :]) is not None
 
     def expanded(self, ignored: GitIgnore, walked: set[str]) -> Iterator[str]:
-        """The files it lists as of now; one that is named without a glob need not exist.
+        """Yield the files that the entry lists now; a file named without a glob need not exist.
 
-        The folders in which it looks for them are added to *walked*.
+        The folders that it searches are added to *walked*.
         """
         if self._names_a_file():
             yield self.start
@@ -71,11 +71,11 @@ class Glob:
                         yield path
 
     def speaks_of(self, path: str) -> bool:
-        """Whether it lists *path*, or takes it back, unless a walk passes it over."""
+        """Tell whether the entry lists *path*, or takes it back, unless a walk skips it."""
         return self.matches(path) and (self.takes_back or under(path, self.start))
 
     def passed_over(self, path: str, ignored: GitIgnore) -> str:
-        """Why the walk for this entry passes *path* over, or nothing."""
+        """Return why the walk for this entry skips *path*; empty if it does not."""
         folder, *inside = self.start, *os.path.relpath(path, self.start).split(os.sep)
         why = ignored.reason(folder, True)
         for deep, name in enumerate(inside, 1):
@@ -88,7 +88,7 @@ class Glob:
 
 
 def _anchored(root: str, glob: str) -> tuple[str, str]:
-    """The folder that *glob* starts from, whose name is no glob whatever is in it, and the glob from there."""
+    """Split *glob* into the folder that it starts from, taken literally, and the glob below that folder."""
     rest = os.path.normpath(glob)
     if os.path.isabs(rest):
         return os.sep, rest.lstrip(os.sep)
@@ -99,7 +99,7 @@ def _anchored(root: str, glob: str) -> tuple[str, str]:
 
 
 def _passed_over(folder: str, name: str, is_folder: bool, ignored: GitIgnore) -> str:
-    """Why a walk takes no file *name* or does not enter a folder *name*; nothing where it does."""
+    """Return why a walk skips the file *name* or does not enter the folder *name*; empty if it does not skip it."""
     path = os.path.join(folder, name)
     never = never_entered(folder, name) if is_folder else ""
     if never:
@@ -110,7 +110,7 @@ def _passed_over(folder: str, name: str, is_folder: bool, ignored: GitIgnore) ->
 
 
 def never_entered(folder: str, name: str) -> str:
-    """Why no walk enters this folder, whatever git ignores; nothing where one does."""
+    """Return why no walk enters this folder, whatever git ignores; empty if walks do."""
     if name in IGNORED_FOLDERS:
         return f"in a folder {name}"
     path = os.path.join(folder, name)

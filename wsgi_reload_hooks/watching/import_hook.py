@@ -1,6 +1,6 @@
-"""Sees every module file just before Python loads it, the ones that then fail included.
+"""Reports every module file just before Python loads it, including those that then fail.
 
-A finder first on ``sys.meta_path`` that asks the finders behind it and passes their answer on unchanged. So lazily
+It is the first finder on ``sys.meta_path``; it asks the finders behind it and returns their answer unchanged. So lazily
 imported files are known at once, and the signature is that of the content Python is about to read: an edit in
 between is not lost.
 """
@@ -21,14 +21,14 @@ from .modules import loaded_files, source_of
 from .signature import Signature, signature
 
 Seen = Callable[[str, Signature | None], None]
-# A .pyc knows its source by whole-second mtime and size: of a source younger than this it may hold an older text.
+# Seconds. A .pyc records its source's whole-second mtime and size: for a source younger than this it may be stale.
 _FRESH = 2.0
 
 
 class ImportHook:
     """Calls *seen* with path and signature of each module file for which *ours* is true.
 
-    *changed*: files whose byte code is not believed, whatever its age. *meanwhile* is called before each import.
+    *changed*: files whose byte code is ignored, whatever its age. *meanwhile* is called before each import.
     """
 
     def __init__(
@@ -44,16 +44,16 @@ class ImportHook:
         self._changed = changed
 
     def install(self) -> None:
-        """Become the first finder of this process."""
+        """Make this the first finder of the process."""
         sys.meta_path.insert(0, self)
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The spec that the finders behind this one give (importlib's protocol)."""
+        """Return the spec that the finders behind this one find (importlib's protocol)."""
         self._meanwhile()
         finders = list(sys.meta_path)
-        # Only those behind: another witness before us is asking us right now.
+        # Only those behind: another import hook before this one may be asking it right now.
         behind = next((place for place, finder in enumerate(finders, 1) if finder is self), 0)
         for finder in finders[behind:]:
             spec = _ask(finder, name, path, target)
@@ -76,15 +76,15 @@ class ImportHook:
 
 
 class Modules:
-    """The modules that this process has now; to be asked later, also in a process that was forked meanwhile."""
+    """Remembers the modules that this process has now, to find newer ones later, also in a forked child."""
 
     def __init__(self) -> None:
         self._count = len(sys.modules)
         self._last = list(itertools.islice(reversed(sys.modules), 1))
 
     def newer(self) -> list[object]:
-        """Those that came since; all, where older ones were taken out or came anew."""
-        # None of the older ones is touched: that alone writes to the memory that forked processes share.
+        """Return the modules added since; all modules if older ones were removed or replaced."""
+        # Older modules are not touched: a reference count alone writes to memory that forked processes share.
         more = max(0, len(sys.modules) - self._count)
         names = list(itertools.islice(reversed(sys.modules), more + 1))
         if names[more:] == self._last:
@@ -95,7 +95,7 @@ class Modules:
 def missed_imports(
     reported: Collection[str], ours: Callable[[str], bool], since: Modules | None = None
 ) -> Iterator[tuple[str, Signature | None]]:
-    """The files that are *ours* and not *reported*, with their signatures; of the modules that came *since*, or of all."""
+    """Yield files that are *ours* and not *reported*, with signatures: of the modules newer than *since*, or of all."""
     for path in loaded_files(None if since is None else since.newer()):
         if path not in reported and ours(path):
             try:
@@ -113,7 +113,7 @@ def _ask(
     if find_spec is not None:
         spec = find_spec(name, path, target)
     elif sys.version_info < (3, 12):
-        # The older protocol, which Python itself dropped in 3.12.
+        # The older protocol, which Python dropped in 3.12.
         find_module = getattr(finder, "find_module", None)
         loader = None if find_module is None else find_module(name, path)
         spec = None if loader is None else importlib.util.spec_from_loader(name, loader)
@@ -121,9 +121,9 @@ def _ask(
 
 
 def _without_bytecode(loader: object) -> None:
-    """Have this module compiled from its source, and no byte code written that could be stale a moment later."""
+    """Have this module compiled from its source, and write no byte code, which could be stale a moment later."""
     if type(loader) is importlib.machinery.SourceFileLoader:
-        # importlib's own way to say "no byte code here": it then neither reads nor writes it.
+        # importlib then neither reads nor writes byte code for this module.
         setattr(loader, "path_stats", _no_stats)  # noqa: B010
 
 
@@ -132,7 +132,7 @@ def _no_stats(path: str) -> None:
 
 
 def forget_bytecode(paths: Iterable[str]) -> None:
-    """Whoever loads *paths* next, also without a witness, must not load what was compiled from an older text."""
+    """Delete the byte code of *paths*, so that no process, with or without the import hook, loads a stale version."""
     for path in paths:
         if path.endswith(".py"):
             try:

@@ -1,4 +1,4 @@
-"""The listener: a small process that hears of changes (`ear`), from the side of the one that asks it."""
+"""Starts and asks the listener, a small process that receives file events (`listener_main`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Names = Mapping[str, frozenset[str] | None]
 
 
 def extension() -> str | None:
-    """The file of watchfiles' extension module, or None where watchfiles is not installed."""
+    """Return the file of watchfiles' extension module, or None if watchfiles is not installed."""
     try:
         package = importlib.util.find_spec("watchfiles")
     except (ImportError, ValueError):
@@ -36,10 +36,10 @@ def extension() -> str | None:
 
 
 class Listener:
-    """One such process. Its methods run in one thread, and none but `close` waits.
+    """Runs one listener process. Its methods run in one thread, and only `close` waits.
 
     *python*: the absolute path of an interpreter of this version. *module*: watchfiles' extension module.
-    Raises OSError where no process can be had.
+    Raises OSError if no process can be started.
     """
 
     def __init__(self, python: str, module: str, native: Native) -> None:
@@ -70,11 +70,11 @@ class Listener:
 
     @property
     def behind(self) -> bool:
-        """Whether there is more to be sent: to be called again soon."""
+        """Tell whether a request is not sent completely: call `read` or `listen` again soon."""
         return bool(self._asked)
 
     def listen(self, names: Names) -> int:
-        """Have it listen to these, in place of those before. A number: its answer has it as "listening"."""
+        """Have the listener watch *names* in place of those before. Returns a number: "listening" in the answer."""
         self._requests += 1
         folders = {folder: None if wanted is None else sorted(wanted) for folder, wanted in names.items()}
         self._asked += json.dumps({"number": self._requests, "folders": folders}).encode() + b"\n"
@@ -82,13 +82,13 @@ class Listener:
         return self._requests
 
     def read(self) -> list[dict[str, Any]]:
-        """What it has said since the last call: "heard", "listening", at last "ended"."""
+        """Return the listener's messages since the last call: "heard", "listening", and finally "ended"."""
         self._send()
         while not self._closed:
             try:
                 data = os.read(self.reader, _READ_AT_MOST)
             except OSError:
-                # Nothing more for now; or closed at this moment, by the thread that ends the process.
+                # Nothing more for now; or the thread that ends the process has just closed it.
                 break
             if not data:
                 lines = [json.loads(line) for line in self._heard.splitlines()]
@@ -98,7 +98,7 @@ class Listener:
         return [json.loads(line) for line in complete]
 
     def close(self) -> None:
-        """End it; waits a moment for that."""
+        """Stop the listener, and wait a moment for its end."""
         self.leave()
         if os.getpid() != self._owner:
             return
@@ -108,11 +108,11 @@ class Listener:
                     return
                 self._native.sleep(0.005)
         except ChildProcessError:
-            # Somebody in this process reaps all children.
+            # This process reaps all its children elsewhere (gunicorn's arbiter).
             pass
 
     def leave(self) -> None:
-        """In a process that was forked from the one that listens: keep nothing of it, so that its end is noticed."""
+        """Close the pipes in a forked child, so that the listener notices the end of its owner."""
         self._closed = True
         os.close(self._ask)
         os.close(self.reader)
@@ -124,5 +124,5 @@ class Listener:
         except BlockingIOError:
             pass
         except OSError:
-            # It is gone, which reading tells.
+            # The listener has ended; `read` reports that.
             self._asked = b""

@@ -1,7 +1,8 @@
-"""A program of its own: it hears of changes through watchfiles, and writes down which of them matter.
+"""Runs as the listener process: receives file events through watchfiles, and writes out those that matter.
 
-In the process that asks, watchfiles' own thread would live beside forks, and poll twenty times a second. Here it may.
-Standard input has what to listen to, a line of JSON each time; its end is the end. Standard output has what was heard.
+It is a process of its own because watchfiles starts a thread, which a process that forks must not have, and which
+polls twenty times a second. Standard input: what to watch, a line of JSON for each request; the program ends with it.
+Standard output: the events.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ import time
 from typing import Any
 
 _NAME = "watchfiles._rust_notify"
-# Milliseconds. How often watchfiles looks at what its thread has noted, once there is something.
+# Milliseconds between two looks of watchfiles at what its thread has collected, once there is something.
 _STEP = 10
 _TOGETHER = 100
-# The same where nobody wakes us.
+# The same if no signal wakes this process.
 _STEP_ALONE = 25
 _TRIES = 3
 # Seconds.
 _GIVEN_BACK = 0.05
-# What watchfiles says where a limit of the system is reached, and which one that is.
+# Text in watchfiles' error when a limit of the system is reached -> the name of that limit.
 _LIMITS = {"MaxFilesWatch": "fs.inotify.max_user_watches", "os error 24": "fs.inotify.max_user_instances"}
 
 
 class FolderListener:
-    """Listens to folders for names in them. *notify*: watchfiles' `RustNotify`."""
+    """Watches folders for names in them. *notify*: watchfiles' `RustNotify`."""
 
     def __init__(self, notify: Any) -> None:
         self._notify = notify
@@ -43,7 +44,7 @@ class FolderListener:
         """Whether a signal comes with each event, or none can come."""
 
     def listen(self, folders: dict[str, list[str] | None]) -> dict[str, Any]:
-        """Listen to *folders* from now on, for the names given with each (None: all names). What became of it."""
+        """Watch *folders* from now on, for the names given with each (None: all names). Returns the answer."""
         self._names = {folder: None if names is None else frozenset(names) for folder, names in folders.items()}
         places = {folder: place for folder in sorted(folders) for place in [_place(folder)] if place is not None}
         if places != self._places:
@@ -56,12 +57,12 @@ class FolderListener:
         granted: tuple[str, ...] = ()
         error: Exception | None = None
         for _ in range(_TRIES):
-            # A watch takes the right to read.
+            # A watch needs the right to read.
             granted, error = self._grant(tuple(folder for folder in self._places if os.access(folder, os.R_OK)))
             if not isinstance(error, FileNotFoundError):
                 break
         self.wakes = self._wake_me()
-        # One that vanished meanwhile is not deaf: its parent tells, and we are asked again.
+        # A folder that vanished meanwhile is not deaf: an event of its parent causes a new request.
         deaf = sorted(folder for folder in {*self._places} - {*granted} if os.path.isdir(folder))
         self._answer = {
             "deaf": deaf,
@@ -70,14 +71,14 @@ class FolderListener:
         }
 
     def hear(self) -> list[str]:
-        """The paths that matter among what has changed by now; waits only a moment for more."""
+        """Return the changed paths that matter; waits only a moment for more."""
         if self._listener is None:
             return []
         step, wait = (_STEP, _TOGETHER) if self.wakes else (_STEP_ALONE, 1000)
         try:
             changes = self._listener.watch(_TOGETHER, step, wait, None)
         except Exception:
-            # A name that is no text, say; watchfiles hears nothing after that. Whatever it was, it is there now.
+            # A name that is no text, for instance; watchfiles reports nothing after that, so its watches are given up.
             self._give_back()
             self._begin()
             return sorted(self._names)
@@ -85,12 +86,12 @@ class FolderListener:
             return []
         heard = sorted({path for _, path in changes if self._matters(path)})
         if any(path in self._names for path in heard):
-            # A folder vanished, or came: what was granted for it is gone, even where its successor looks the same.
+            # A folder vanished or appeared: its watch is gone, even if its successor looks the same.
             self._places = {}
         return heard
 
     def moved(self) -> list[str]:
-        """The folders that are other ones than those listened to: something was mounted, or taken away."""
+        """Return the watched paths that lead to another folder by now, because of a mount or an unmount."""
         moved = [folder for folder in self._names if _place(folder) != self._places.get(folder)]
         if moved:
             self._places = {}
@@ -98,7 +99,7 @@ class FolderListener:
 
     def _matters(self, path: str) -> bool:
         if path in self._names:
-            # A folder itself: it moved, vanished or is another one.
+            # A watched folder itself moved, vanished or was replaced.
             return True
         folder, name = os.path.split(path)
         if folder not in self._names:
@@ -110,11 +111,11 @@ class FolderListener:
         if not folders:
             return None
         try:
-            # The thread that this starts is not the one to be woken.
+            # The signal must wake this thread, not the one that this starts.
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
             self._listener = self._notify(list(folders), False, False, 0, False, False)
         except Exception as error:
-            # Folders that vanish meanwhile, limits of the system; what else there may be is told as well.
+            # Folders that vanish meanwhile, limits of the system; any other error is reported too.
             self._listener = None
             return error
         finally:
@@ -122,11 +123,11 @@ class FolderListener:
         return None
 
     def _grant(self, folders: tuple[str, ...]) -> tuple[tuple[str, ...], Exception | None]:
-        """Listen to as many of *folders* as can be. Which they are, and what is in the way of the rest."""
+        """Watch as many of *folders* as the system allows. Returns these, and the error for the rest."""
         error = self._open(folders)
         if error is None:
             return folders, None
-        # All or nothing is what we are told: how many of them are granted, we have to find out.
+        # watchfiles watches all or none: a binary search finds how many the system grants.
         least, most = 0, len(folders)
         while least + 1 < most:
             middle = (least + most) // 2
@@ -139,12 +140,12 @@ class FolderListener:
         return (folders[:least] if self._open(folders[:least]) is None else ()), error
 
     def _give_back(self) -> None:
-        """Listen to nothing. What was granted is given back by a thread, a little later."""
+        """Stop watching. A thread of watchfiles gives the watches back a little later."""
         self._listener = None
         time.sleep(_GIVEN_BACK)
 
     def _wake_me(self) -> bool:
-        """Have the kernel send a signal with each event: then nobody has to look whether there is one."""
+        """Have the kernel send a signal with each event, so that this process need not poll. Tells whether it does."""
         try:
             import fcntl
 
@@ -162,7 +163,7 @@ class FolderListener:
 
 
 def _place(folder: str) -> tuple[int, int] | None:
-    """Which folder it is that has this name now."""
+    """Return the device and inode of the folder that has this path now; None if there is none."""
     try:
         status = os.stat(folder)
     except OSError:
@@ -186,7 +187,7 @@ def _why(error: Exception) -> str:
 
 
 def _mounts() -> list[int]:
-    """A file that Linux marks when something is mounted or taken away: no watch tells of that."""
+    """Open the file that Linux marks as changed at a mount or unmount, which no watch reports."""
     try:
         return [os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)]
     except OSError:
@@ -194,7 +195,7 @@ def _mounts() -> list[int]:
 
 
 def _load(path: str) -> Any:
-    """`RustNotify` from watchfiles' extension module: its package would bring more than we need."""
+    """Load `RustNotify` from watchfiles' extension module alone; the whole package would import more than we need."""
     loader = importlib.machinery.ExtensionFileLoader(_NAME, path)
     spec = importlib.util.spec_from_file_location(_NAME, path, loader=loader)
     assert spec is not None
@@ -210,13 +211,13 @@ def _say(what: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Listen until standard input ends."""
+    """Watch until standard input ends."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGIO, lambda number, frame: None)
-    # A service manager may send these to all of a server's processes. The end of standard input is ours.
+    # A service manager may send these to all processes of a server. This one ends with its standard input.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     ear = FolderListener(_load(sys.argv[1]))
@@ -231,7 +232,7 @@ def main() -> None:
             asked += data
             *lines, asked = asked.split(b"\n")
             if lines:
-                # Those before the last are out of date already.
+                # Requests before the last one are out of date.
                 request = json.loads(lines[-1])
                 _say({**ear.listen(request["folders"]), "listening": request["number"]})
         if woken in ready:
@@ -249,6 +250,6 @@ if __name__ == "__main__":
         pass
     except Exception as error:
         _say({"ended": repr(error)})
-    # 0 always: a gunicorn that reaps it would tell of anything else as of a worker's end. And at once, before Python
-    # has SIGIO end the process again.
+    # Always 0: a gunicorn arbiter that reaps this process would log any other status as a worker's. And at once: Python
+    # would restore SIGIO's default action, which ends the process.
     os._exit(0)

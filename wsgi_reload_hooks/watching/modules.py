@@ -1,6 +1,6 @@
-"""The files that loaded modules came from.
+"""Finds the files that loaded modules came from.
 
-The walk over ``sys.modules`` is CherryPy's and Django's classic."""
+The walk over ``sys.modules`` is CherryPy's and Django's."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _NAMESPACE: Any = vars(ModuleType)["__dict__"]
 
 
 def source_of(path: str) -> str:
-    """The file to watch for a ``__file__`` or ``spec.origin``.
+    """Return the file to watch for a ``__file__`` or ``spec.origin``.
 
-    ``.pyc``, ``.pyo`` and Jython's ``$py.class`` become the source where there is one, a module in a zip file or
+    ``.pyc``, ``.pyo`` and Jython's ``$py.class`` become the source if there is one, a module in a zip file or
     an egg becomes the archive (CherryPy, Django).
     """
     source = path
@@ -42,8 +42,8 @@ def source_of(path: str) -> str:
 
 
 def module_value(module: object, name: str) -> Any:
-    """What *module* has by this *name*, or None. Runs no code of the module, however lazy it is."""
-    # Not `isinstance` and not `vars`: both ask the module.
+    """Return the attribute *name* of *module*, or None. Runs no code of the module, even if it loads lazily."""
+    # Not `isinstance` and not `vars`: both run code of the module.
     if issubclass(type(module), ModuleType):
         namespace = _NAMESPACE.__get__(module)
         return namespace.get(name) if isinstance(namespace, dict) else None
@@ -51,14 +51,14 @@ def module_value(module: object, name: str) -> Any:
 
 
 def module_file(module: object) -> str | None:
-    """The file a module came from, or None. Runs no code of the module."""
+    """Return the file that a module came from, or None. Runs no code of the module."""
     path = module_value(module, "__file__")
     return source_of(path) if isinstance(path, str) and path else None
 
 
 def loaded_files(modules: Iterable[object] | None = None) -> set[str]:
-    """The files of *modules*; where None are given, of all modules of this process."""
+    """Return the files of *modules* (default: all modules of this process)."""
     if modules is None:
-        # A copy: another thread may import while we look.
+        # A copy: another thread may import meanwhile.
         modules = list(sys.modules.values())
     return {path for module in modules for path in [module_file(module)] if path}

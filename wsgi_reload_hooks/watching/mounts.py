@@ -1,4 +1,4 @@
-"""On which file systems does the kernel not tell of every change? Those that somebody else may write to."""
+"""Finds folders on file systems that other machines or programs write to: the kernel reports no event for that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 _TABLE = "/proc/self/mountinfo"
-# Written to by another machine, by the host of a virtual machine, or by a program that tells nobody.
+# Another machine, the host of a virtual machine, or a user-space program writes to these without a kernel event.
 _REMOTE = re.compile(
     r"""(nfs.* | cifs | smb.* | 9p | virtiofs | vboxsf | vmhgfs | prl_fs | fuse.* | drvfs | afs | ceph | gfs2? | ocfs2
       | lustre | glusterfs | coda | ncpfs | osxfs | fakeowner | grpcfuse | acfs | beegfs | orangefs | gpfs)\Z""",
@@ -18,14 +18,14 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """One line of the table: where, and what kind of file system."""
+    """Holds one line of the mount table: the folder, and the kind of file system."""
 
     place: str
     kind: str
 
 
 def mounts(text: str | None = None) -> list[Mount]:
-    """The mounts of this process, the one that hides others last; empty where the system does not tell.
+    """Return the mounts of this process, those that hide others last; empty if the system has no mount table.
 
     *text*: the table itself (default: the kernel's).
     """
@@ -47,7 +47,7 @@ def mounts(text: str | None = None) -> list[Mount]:
 def deaf(
     folders: Iterable[str], table: Iterable[Mount], real: Callable[[str], str] = os.path.realpath
 ) -> dict[str, str]:
-    """Those of *folders* that lie on a file system which does not tell of every change, and what kind it is."""
+    """Return those of *folders* whose file system does not report every change, with the kind of file system."""
     known = list(table)
     found = {}
     for folder in folders:

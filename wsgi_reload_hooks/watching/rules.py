@@ -1,4 +1,4 @@
-"""Decides which files count: loaded modules of the project, listed files, assets; and says why."""
+"""Decides which files are watched (loaded modules of the project, listed files, assets), and says why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INSTALLED = (".dist-info", ".egg-info", ".egg-link", ".pth")
 
 _IMPORTABLE = tuple(importlib.machinery.SOURCE_SUFFIXES + importlib.machinery.EXTENSION_SUFFIXES)
 
-# What may come into the watch without being listed: also archives, and the translations of Django.
+# Suffixes of files that are watched without being listed: modules, archives, and Django's translations.
 _LOADABLE = (*_IMPORTABLE, *importlib.machinery.BYTECODE_SUFFIXES, ".zip", ".egg", ".whl", ".pyz", ".mo")
 
 _PACKAGES_DEEP = 3
@@ -33,22 +33,22 @@ ASSETS_AT_MOST = 10_000
 
 
 class Files:
-    """The rules of one project; the same object for every engine.
+    """Holds the rules of one project; every engine uses the same object.
 
-    *root* is where relative names start and what log lines are relative to (default: the project's folder).
+    Relative names start at *root*, and paths in log lines are relative to it (default: the project's folder).
     """
 
     def __init__(self, settings: Settings, root: str | None = None) -> None:
         self.root = os.path.abspath(root or project_root())
         self._third_party = settings.third_party
-        # Compiled here: they are used in a thread that had better do nothing but ask the file system.
+        # Compiled here: the thread that uses them should do nothing but ask the file system.
         self._exclude = [Glob(text, self.root) for text in settings.exclude if text != "!"]
         self._extra = [Glob(text, self.root) for text in settings.extra_files if text != "!"]
         self.unused: set[str] = set()
         """Lines of ``.gitignore`` files that the last walk of `extra` could not use, each with the reason."""
         self._walked: frozenset[str] = frozenset()
         self._extra_walk = CachedWalk(self._walk_extra)
-        # By kind. Replaced as a whole: a thread walks them while another one adds to them.
+        # By kind. Replaced as a whole: one thread walks them while another adds folders.
         self._asset_folders: dict[str, tuple[str, ...]] = {}
         self._asset_walk = CachedWalk(self._walk_assets)
         self._assets_walked: frozenset[str] = frozenset()
@@ -57,31 +57,31 @@ class Files:
         self._libraries = tuple(library for library in libraries if not under(self.root, library))
 
     def ours(self, path: str) -> bool:
-        """Whether a change of this loaded file counts."""
+        """Tell whether a change of this loaded file counts."""
         return not self._not_ours(path)
 
     def excluded(self, path: str) -> bool:
-        """Whether the setting ``exclude`` names this file or a folder above it."""
+        """Tell whether the setting ``exclude`` names this file or a folder above it."""
         return self._excluding(path) is not None
 
     def path(self, given: str) -> str:
-        """The absolute path under which the file *given* (relative to the project) is known."""
+        """Return the absolute path under which the file *given* (relative to the project) is watched."""
         return source_of(os.path.join(self.root, given))
 
     def explain(self, path: str) -> str:
-        """Whether a change of *path* (relative to the project) causes a reload, and the rule that decides: one line."""
+        """Return one line: whether a change of *path* (relative to the project) causes a reload, and by which rule."""
         return printable(self._explained(self.path(path)))
 
     def relative(self, path: str) -> str:
-        """*path* for a log line: relative to the project where it lies in it, on one line."""
+        """Return *path* for a log line: relative to the project if it lies in it, on one line."""
         return relative(path, self.root)
 
     def extra(self) -> set[str]:
-        """The files listed in ``extra_files``, globs expanded as of now; a name without a glob need not exist."""
+        """Return the files listed in ``extra_files``, globs expanded now; a name without a glob need not exist."""
         return set(self._extra_walk.now())
 
     def add_assets(self, kind: str, folders: Iterable[str]) -> tuple[str, ...]:
-        """What is in *folders* is of that *kind* (see `generation`), too. Those of them that were not known."""
+        """Add *folders* whose files are assets of *kind* (see `counters`). Returns those that are new."""
         known = self._asset_folders.get(kind, ())
         new = tuple(folder for folder in dict.fromkeys(folders) if folder not in known)
         if new:
@@ -90,7 +90,7 @@ class Files:
         return new
 
     def asset_kind(self, path: str) -> str | None:
-        """Of which kind this file is by the folder it lies in: what workers keep of it is reset when it changes."""
+        """Return the kind of the asset *path* by its folder: workers reset their cache of that kind when it changes."""
         for kind in KINDS:
             for folder in self._asset_folders.get(kind, ()):
                 inside = path[len(os.path.join(folder, "")) :] if under(path, folder) else ""
@@ -99,15 +99,15 @@ class Files:
         return None
 
     def assets(self) -> set[str]:
-        """The files in the folders of `add_assets`, as of now; `ASSETS_AT_MOST`."""
+        """Return the files that are in the folders of `add_assets` now; `ASSETS_AT_MOST`."""
         return set(self._asset_walk.now())
 
     def walked(self) -> frozenset[str]:
-        """The folders in which `extra` and `assets` looked for files the last time: where a new one may appear."""
+        """Return the folders that `extra` and `assets` searched the last time: where a new file may appear."""
         return self._walked | self._assets_walked
 
     def importable(self, folder: str) -> frozenset[str]:
-        """The names in *folder* whose appearing may make a failed import succeed."""
+        """Return the names in *folder* that may make a failed import succeed when they appear."""
         return frozenset(
             entry.name
             for entry in _entries(folder)
@@ -117,11 +117,11 @@ class Files:
         )
 
     def installed(self, folder: str) -> frozenset[str]:
-        """The distributions in a site-packages folder: the cheapest witness that something was installed."""
+        """Return the distributions in a site-packages folder: the cheapest sign that something was installed."""
         return frozenset(entry.name for entry in _entries(folder) if entry.name.endswith(_INSTALLED))
 
     def import_folders(self, loaded: Iterable[str]) -> set[str]:
-        """Where a module that a failed import missed could appear: also inside a package that is being written."""
+        """Return the folders where the module of a failed import could appear, including packages being written."""
         here = _here() or self.root
         start = {self.root, here, *map(os.path.dirname, loaded)}
         entries = [os.path.normpath(os.path.join(here, entry)) for entry in sys.path]
@@ -138,7 +138,7 @@ class Files:
         return folders
 
     def install_folders(self) -> set[str]:
-        """The site-packages folders this process imports from."""
+        """Return the site-packages folders that this process imports from."""
         return {
             os.path.normpath(os.path.join(_here(), entry))
             for entry in sys.path
@@ -146,12 +146,12 @@ class Files:
         }
 
     def _excluding(self, path: str) -> Glob | None:
-        """The entry of ``exclude`` that keeps *path* out."""
+        """Return the entry of ``exclude`` that excludes *path*, or None."""
         last = next((entry for entry in reversed(self._exclude) if entry.matches(path)), None)
         return None if last is None or last.takes_back else last
 
     def _not_ours(self, path: str) -> str:
-        """Why a change of this file would not count though it is loaded; nothing where it would."""
+        """Return why a change of this loaded file would not count; empty if it would."""
         if under(path, PACKAGE_ROOT):
             return "part of these hooks"
         excluding = self._excluding(path)
@@ -192,7 +192,7 @@ class Files:
         return found
 
     def _listed(self, ignored: GitIgnore) -> dict[str, Glob]:
-        """The files that ``extra_files`` lists, each with the entry that does."""
+        """Return the files that ``extra_files`` lists, each with its entry."""
         found: dict[str, Glob] = {}
         walked: set[str] = set()
         for entry in self._extra:
@@ -221,7 +221,7 @@ class Files:
         return f"watched when it is loaded: it lies in {'the project' if under(path, self.root) else 'no library'}"
 
     def _unlisted(self, path: str) -> str:
-        """What keeps ``extra_files`` from listing *path*, which is no module either."""
+        """Return why ``extra_files`` does not list *path*, which is no module either."""
         if os.path.isdir(path):
             return "not watched: a folder; only the files in it can be"
         last = next((entry for entry in reversed(self._extra) if entry.speaks_of(path)), None)
@@ -241,7 +241,7 @@ def _is_translation(inside: str) -> bool:
 
 
 def _is_template(inside: str) -> bool:
-    # Modules and archives may lie there, too: of those counts what is loaded.
+    # Modules and archives may lie there too; those count only if they are loaded.
     *folders, name = inside.split(os.sep)
     return not (name.endswith(_LOADABLE) or IGNORED_NAMES.match(name) or IGNORED_FOLDERS.intersection(folders))
 
@@ -250,7 +250,7 @@ _IS_ASSET: dict[str, Callable[[str], bool]] = {TRANSLATIONS: _is_translation, TE
 
 
 def _here() -> str:
-    """The working directory, or nothing where that has been deleted."""
+    """Return the working directory; empty if it was deleted."""
     try:
         return os.getcwd()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The stat engine: compares each watched file and folder with its baseline."""
+"""The scanner of both engines: compares each watched file and folder with its baseline."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 from .signature import Signature, signature
 
-# So many files of one folder are asked faster through the folder, opened for that, than by their whole paths.
+# From so many files on, stat is faster relative to their opened folder than by whole paths.
 _WORTH_OPENING = 8
 
 _HANDLE = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC if os.stat in os.supports_dir_fd else None
 
 
 class Folder:
-    """A folder whose listing is watched: *names* says which names in it count."""
+    """Watches the listing of a folder: *names* says which names in it count."""
 
     def __init__(self, path: str, names: Callable[[str], frozenset[str]]) -> None:
         self.path = path
@@ -24,12 +24,12 @@ class Folder:
         self._listed = names(path)
 
     def changed(self, now: float) -> bool:
-        """Whether names that count appeared or vanished since the last call. *now*: seconds since the epoch."""
+        """Tell whether names that count appeared or vanished since the last call. *now*: seconds since the epoch."""
         try:
             modified = os.stat(self.path).st_mtime_ns
         except OSError:
             modified = 0
-        # The clock of a file system ticks coarsely: a folder touched just now may change again unseen.
+        # File system clocks are coarse: a folder that changed just now may change again with the same time.
         if modified == self._modified and abs(now - modified / 1e9) > 2.0:
             return False
         self._modified = modified
@@ -38,16 +38,16 @@ class Folder:
 
 
 class Scanner:
-    """The stat engine: one `os.stat` for each watched file a tick, and nothing else.
+    """Finds changes with one `os.stat` for each watched file a tick, and nothing else.
 
     `tick` may run in another thread than the rest: it takes no lock, imports and logs nothing.
     """
 
     def __init__(self) -> None:
         self.generation = 0
-        """Grows whenever something else is watched than before."""
+        """A counter that grows whenever the set of watched paths changes."""
         self.unasked: dict[str, str] = {}
-        """What could not be asked at the last tick, and why: it counts as unchanged."""
+        """Paths whose stat failed at the last tick, and why: they count as unchanged."""
         self._seen: dict[str, Signature | None] = {}
         self._groups: list[_Group] = []
         self._regroup = True
@@ -58,12 +58,12 @@ class Scanner:
         return len(self._seen)
 
     def watched(self) -> tuple[list[str], list[str]]:
-        """The files that are watched, and the folders whose listing is."""
+        """Return the watched files, and the folders whose listing is watched."""
         return list(self._seen.copy()), [folder.path for folder in self._folders]
 
     @property
     def unsure(self) -> bool:
-        """Whether a file was gone at the last tick, and may have been on its way."""
+        """Tell whether a file was gone at the last tick, perhaps only while it was being saved."""
         return bool(self._vanished)
 
     def watch(self, path: str, baseline: Signature | None) -> None:
@@ -85,17 +85,17 @@ class Scanner:
         self.generation += 1
 
     def tick(self, now: float | None = None, within: Callable[[str], bool] | None = None) -> set[str]:
-        """The paths that changed, appeared or vanished since the last tick, and folders with new names in them.
+        """Return the paths that changed, appeared or vanished since the last tick, and folders with new names in them.
 
-        A file that is gone for one tick only was being saved; gone for two, it is gone. *within*: look only at the
-        files and folders in folders that it is true of. *now*: seconds since the epoch.
+        A file that is missing for one tick is being saved; missing for two, it was removed. *within*: scan only the
+        files and folders in folders for which it returns true. *now*: seconds since the epoch.
         """
         now = time.time() if now is None else now
         changed = {
             folder.path for folder in self._folders if (within is None or within(folder.path)) and folder.changed(now)
         }
         if self._regroup:
-            # First: another thread may add to what is watched meanwhile.
+            # Before regrouping: another thread may add watched files meanwhile.
             self._regroup = False
             self._groups = _grouped(self._seen.copy())
         vanished = (
@@ -127,7 +127,7 @@ class Scanner:
 
 
 class _Group:
-    """The watched files of one folder. Most ticks find all of them unchanged, and find that out in few lines."""
+    """Scans the watched files of one folder, with a short path for the usual case that none has changed."""
 
     def __init__(self, prefix: str) -> None:
         self.folder = os.path.dirname(prefix) or os.curdir

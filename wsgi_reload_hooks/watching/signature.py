@@ -1,7 +1,7 @@
-"""Signatures and digests: what is compared to decide whether a file changed.
+"""Computes signatures and digests, which are compared to decide whether a file changed.
 
-Inequality of (mtime_ns, size, inode), not "newer": a back-dated file, an edit within the same second and an atomic
-save are changes like any other. CherryPy's inequality, with what its whole-second mtime missed."""
+A file changed if its (mtime_ns, size, inode) is different, not only if it is newer: a back-dated file, an edit within
+the same second and an atomic save are changes. The comparison is CherryPy's, without its whole-second mtimes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..process.safe_read import TooLarge, safe_read
 
 
 class Signature(NamedTuple):
-    """What `os.stat` says of a file's content without reading it."""
+    """Identifies a file's content by `os.stat`, without reading it."""
 
     mtime_ns: int
     size: int
     inode: int
 
 
-# A digest of a content; `MISSING` where there is no file, `UNKNOWN` where nobody can say.
+# A digest of a content; `MISSING` if there is no file, `UNKNOWN` if its content cannot be known.
 Digest = bytes
 
 MISSING: Digest = b"missing"
@@ -32,9 +32,9 @@ _READ_AT_MOST = 16 * 1024 * 1024
 
 
 def signature(path: str) -> Signature | None:
-    """The signature of *path*, or None where there is no such file.
+    """Return the signature of *path*, or None if there is no such file.
 
-    Raises OSError where the file cannot be asked (permissions, say): that is no statement about it.
+    Raises OSError if stat fails for another reason (permissions, for instance), which says nothing about the file.
     """
     try:
         status = os.stat(path)
@@ -44,7 +44,7 @@ def signature(path: str) -> Signature | None:
 
 
 def known_signature(path: str) -> Signature | None:
-    """The signature of *path*, or None where there is no such file or it cannot be asked."""
+    """Return the signature of *path*, or None if there is no such file or stat fails."""
     try:
         return signature(path)
     except OSError:
@@ -52,16 +52,16 @@ def known_signature(path: str) -> Signature | None:
 
 
 class Digests:
-    """Contents of files by signature, each content read once.
+    """Keeps digests of files by signature, and reads each content once.
 
-    For one thread: whoever compares, not whoever scans.
+    For one thread: the one that compares, not the one that scans.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Signature, Digest]] = {}
 
     def at(self, path: str, seen: Signature | None) -> Digest:
-        """The content of *path* when it had the signature *seen*: `UNKNOWN` if it has another one by now."""
+        """Return the digest of *path* when it had the signature *seen*; `UNKNOWN` if it has another one by now."""
         if seen is None:
             return MISSING
         known = self._known.get(path)
@@ -73,20 +73,20 @@ class Digests:
         return known[1]
 
     def now(self, path: str) -> Digest:
-        """The content of *path* on disk; `MISSING` where there is no file."""
+        """Return the digest of *path* on disk; `MISSING` if there is no file."""
         try:
             return self.at(path, signature(path))
         except OSError:
             return UNKNOWN
 
     def forget(self, keep: Iterable[str]) -> None:
-        """Drop what nobody compares with any more."""
+        """Drop the digests of all paths but *keep*."""
         kept = set(keep)
         self._known = {path: known for path, known in self._known.items() if path in kept}
 
 
 def _read(path: str) -> Digest:
-    """A digest of the content now; the signature of a very large file stands for its content."""
+    """Compute a digest of the content now; for a very large file, of its signature."""
     try:
         return hashlib.blake2b(safe_read(path, _READ_AT_MOST), digest_size=16).digest()
     except TooLarge:

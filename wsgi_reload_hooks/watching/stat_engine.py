@@ -16,9 +16,9 @@ Tell = Callable[[str], object]
 
 
 class StatEngine:
-    """The stat engine over a scanner, with the globs of ``extra_files`` and the folders of assets expanded once a second.
+    """Polls with a scanner, and expands the globs of ``extra_files`` and the folders of assets once a second.
 
-    It looks every ``interval`` seconds; less often where that would take more than ``budget`` of a core.
+    It scans every ``interval`` seconds; less often if that would take more than ``budget`` of a core.
     """
 
     reader: int | None = None
@@ -48,7 +48,7 @@ class StatEngine:
 
     @property
     def interval(self) -> float:
-        """Seconds between two looks."""
+        """Return the seconds between two scans."""
         return max(self._settings.interval, self._cost / self._settings.budget)
 
     def tick(self, settling: bool = False) -> set[str]:
@@ -65,14 +65,14 @@ class StatEngine:
         return self._scanner.unsure
 
     def globs_are_due(self) -> bool:
-        """Whether the globs have not been expanded for a while."""
+        """Tell whether the globs have to be expanded again."""
         return self._clock() - self._expanded >= max(_GLOBS_EVERY, self.interval)
 
     def look(self, expand: bool, within: Callable[[str], bool] | None = None) -> set[str]:
-        """Look now. *expand*: the globs, too. *within*: see `Scanner.tick`."""
+        """Scan now. *expand*: expand the globs too. *within*: see `Scanner.tick`."""
         began = self._used()
         if expand:
-            # One that is not watched yet was born since the last time.
+            # A file that is not watched yet appeared since the last time.
             for path in self._files.extra() | self._files.assets():
                 self._scanner.watch(path, None)
             self._expanded = self._clock()
@@ -81,7 +81,7 @@ class StatEngine:
         self._looked = self._clock()
         self._tell_unasked()
         if within is None:
-            # A look now and then takes long for other reasons.
+            # An average: a single scan may take long for other reasons.
             self._cost += (self._used() - began - self._cost) / 4
             self._tell_stretched()
         return changed

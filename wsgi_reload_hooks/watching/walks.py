@@ -1,4 +1,4 @@
-"""Directory walks that are repeated only after a folder on their way has changed."""
+"""Caches directory walks, and repeats one only after a folder that it visited has changed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _COARSE = 2.0
 
 
 class CachedWalk:
-    """What a walk found, until a folder or a file that it went by has changed.
+    """Keeps the result of a walk until a folder or a file that it depends on has changed.
 
-    *walk* makes it: it adds to its argument the paths that its result depends on.
+    *walk* does the walk, and adds to its argument the paths that its result depends on.
     """
 
     def __init__(self, walk: Callable[[set[str]], set[str]]) -> None:
@@ -23,13 +23,13 @@ class CachedWalk:
         self._again = True
 
     def now(self) -> set[str]:
-        """What it finds as of now; a walk only where that may have changed."""
+        """Return what the walk finds now; walks only if that may have changed."""
         recent = (time.time() - _COARSE) * 1e9
         if self._again or any(_state(path) != state for path, state in self._by.items()):
             by: set[str] = set()
             self._found = self._walk(by)
             self._by = {path: _state(path) for path in by}
-            # The clock of a file system ticks coarsely: what changed just now may change again unseen.
+            # File system clocks are coarse: what changed just now may change again with the same time.
             self._again = any(state is not None and state[0] > recent for state in self._by.values())
         return self._found
 
@@ -43,7 +43,7 @@ def _state(path: str) -> tuple[int, int] | None:
 
 
 def locale_folders(ours: Callable[[str], bool]) -> list[str]:
-    """Every locale folder that is *ours* and that a configured Django in this process uses (Django)."""
+    """Return every locale folder that is *ours* and that a configured Django in this process uses (Django)."""
     conf, registry = sys.modules.get("django.conf"), sys.modules.get("django.apps")
     settings = getattr(conf, "settings", None)
     if settings is None or not settings.configured or not settings.USE_I18N:
@@ -56,7 +56,7 @@ def locale_folders(ours: Callable[[str], bool]) -> list[str]:
 
 
 def mo_files(folders: Iterable[str], by: set[str]) -> set[str]:
-    """The ``.mo`` files in *folders*; each folder that was looked into is added to *by*."""
+    """Return the ``.mo`` files in *folders*, and add each folder that was read to *by*."""
     found: set[str] = set()
     for locale in folders:
         by.add(locale)

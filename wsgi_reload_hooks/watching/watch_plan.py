@@ -1,4 +1,4 @@
-"""What has to be heard to notice every change of what is watched: folders, and the names in them that matter."""
+"""Computes what the listener has to watch to notice every change: folders, and the names in them that matter."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .rules import Files
 
 @dataclasses.dataclass(frozen=True)
 class WatchPlan:
-    """What to listen to. *names*: real folders, and the names in them that matter (None: all). *spelled*: those of
-    them with watched files, as these spell them. *structure*: folders and links whose move changes what is where.
-    *places*: which folders those are that have these names now.
+    """Says what to watch. *names*: real folders, and the names in them that matter (None: all). *spelled*: those of
+    them with watched files, as the files' paths spell them. *structure*: folders and links that change where paths lead
+    when they are moved. *places*: the identities of the folders that have these names now.
     """
 
     names: dict[str, frozenset[str] | None]
@@ -24,7 +24,7 @@ class WatchPlan:
 
 
 def watch_plan(files: Files, paths: Iterable[str], listed: Iterable[str]) -> WatchPlan:
-    """What has to be heard to notice every change of *paths*, and of the names in the folders *listed*."""
+    """Return what to watch to notice every change of *paths*, and of the names in the folders *listed*."""
     wanted = _Wanted()
     real: dict[str, str] = {}
     for path in paths:
@@ -45,7 +45,7 @@ def watch_plan(files: Files, paths: Iterable[str], listed: Iterable[str]) -> Wat
     for folder, real_folder in real.items():
         for link in _links(folder):
             wanted.add_structure(link)
-        # A folder that is renamed says so itself; one above it does not.
+        # A renamed folder causes an event of its own; a renamed parent causes none here.
         wanted.add_structure(real_folder)
         above = os.path.dirname(real_folder)
         while under(above, top) and above != top:
@@ -55,7 +55,7 @@ def watch_plan(files: Files, paths: Iterable[str], listed: Iterable[str]) -> Wat
 
 
 class _Wanted:
-    """An `WatchPlan` that is being put together."""
+    """Builds a `WatchPlan`."""
 
     def __init__(self) -> None:
         self._names: dict[str, set[str]] = {}
@@ -64,7 +64,7 @@ class _Wanted:
         self._structure: set[str] = set()
 
     def add(self, folder: str, name: str | None, spelling: str | None = None) -> None:
-        """*name* in the real *folder*; where that is not there yet, the first of its parents' names that is missing."""
+        """Add *name* in the real *folder*; if that does not exist yet, the first missing name among its parents."""
         while not os.path.isdir(folder) and folder != os.path.dirname(folder):
             self._structure.add(folder)
             folder, name = os.path.split(folder)
@@ -75,7 +75,7 @@ class _Wanted:
             self._spelled.setdefault(folder, set()).add(spelling)
 
     def add_structure(self, path: str) -> None:
-        """A folder or a link that may become another one."""
+        """Add a folder or a link that may be replaced by another one."""
         if path != os.path.dirname(path):
             self._structure.add(path)
             self.add(*os.path.split(path))
@@ -90,7 +90,7 @@ class _Wanted:
 
 
 def place(folder: str) -> tuple[str, int, int] | None:
-    """Which folder it is that has this name now; None where there is none."""
+    """Return the identity of the folder that has this path now; None if there is none."""
     try:
         status = os.stat(folder)
     except OSError:
@@ -99,7 +99,7 @@ def place(folder: str) -> tuple[str, int, int] | None:
 
 
 def _links(folder: str) -> list[str]:
-    """The symbolic links on the way to *folder*, each under the real name of the folder it lies in."""
+    """Return the symbolic links in the path of *folder*, each under the real path of the folder that it lies in."""
     found = []
     place = os.sep
     for part in folder.split(os.sep):

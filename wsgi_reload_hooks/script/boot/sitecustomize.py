@@ -1,6 +1,6 @@
-"""Loaded by each Python that a supervised program starts: has it tell what it loads, then gives way to the real one.
+"""Runs in each Python that a supervised program starts: reports what it loads, then runs the real `sitecustomize`.
 
-Any version of Python 3 may come by: nothing here is newer than its first, and nothing of ours fails.
+Any version of Python 3 may run this: it uses nothing newer than Python 3.0, and raises nothing.
 """
 
 import os

@@ -3,6 +3,7 @@
 from . import patterns, processes
 from .base import ABSENT, PACKAGE, Server
 from .classes import UVICORN, each, is_asgi, one_at_a_time, project_for
+from .durations import assert_mostly
 from .hup import Hup, LittleServer
 from .load import Answer, Load
 from .project import Project
@@ -33,6 +34,7 @@ __all__ = [
     "Server",
     "Session",
     "Uwsgi",
+    "assert_mostly",
     "each",
     "holds",
     "is_asgi",

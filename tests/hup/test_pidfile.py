@@ -139,8 +139,8 @@ CONTENTS = {
     "4294967296": "no number",
     "5" * 100: "no number",
     "5" + " " * 100: "no number",
-    "0": "0 is nobody",
-    "1": "1 is nobody",
+    "0": "0 is no process",
+    "1": "1 is no process",
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness import UVICORN, Gunicorn, Project, assert_mostly, each, one_at_a_time, patterns, project_for, wait_until
+from harness.waiting import LIMIT
 
 SAVES = 5
 IMPORT_SECONDS = 0.6
@@ -110,7 +111,8 @@ def test_surge_rolls_one_worker_at_a_time(worker_class: str, tmp_path: Path) -> 
                 seen = max(seen, len(now))
                 return len(now) == 4 and not set(now) & set(before)
 
-            wait_until(all_replaced, "every worker is a new one")
+            # Four workers boot one after the other, and each may take what one may.
+            wait_until(all_replaced, "every worker is a new one", 4 * LIMIT)
             load.wait_for_only(project.version)
         assert load.failed == []
         assert seen <= most

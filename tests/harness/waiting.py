@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-# Catches a hang: what is waited for takes seconds on a machine that is slow for a while, and much less elsewhere.
-LIMIT = 60.0
+LIMIT = 15.0
 PAUSE = 0.01
 
 T = TypeVar("T")

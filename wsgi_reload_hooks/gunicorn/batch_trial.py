@@ -21,7 +21,7 @@ _REPORTS_WITHIN = 1.0
 
 
 class BatchTrial:
-    """New workers boot together; implements `reload.loop.Trial`. Replacements of single workers use it, too.
+    """New workers boot together; implements `reload.backend.Trial`. Replacements of single workers use it, too.
 
     *attempt* is what they try; None where *size* workers replace those with the pids *replaces*.
     """

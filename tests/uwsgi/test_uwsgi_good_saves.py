@@ -200,7 +200,7 @@ def test_two_edits_of_the_same_size_within_a_second(lazy: bool, tmp_path: Path) 
                 server.wait_for_version(first, "/helper")
             project.save("helper.py", f"VERSION = {second!r}\n")
             server.wait_for_version(second, "/helper")
-        wait_until(lambda: {server.version("/helper") for _ in range(10)} == {second}, "every worker has the last edit")
+        server.wait_for_everyone(second, "/helper")
         server.wait_for_workers(2)
         assert server.version("/helper") == second
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from harness import HAVE_UWSGI, Project, Uwsgi, holds, patterns
+from harness.steering import status
+from harness.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not HAVE_UWSGI, reason="uWSGI is not installed")
 
@@ -66,6 +68,23 @@ def test_saves_under_load(set_up: str, tmp_path: Path) -> None:
             server.signal(signal.SIGINT)
             assert server.exit_status() == 0
             server.forget()
+
+
+def test_first_mount_is_watched_after_the_trial_of_the_last(tmp_path: Path) -> None:
+    """The first trial, at the start, loads the last mount alone: what it did not load is in service all the same."""
+    project = Project(tmp_path / "project")
+    project.save("other.py", OTHER.format("o0"))
+    project.release()
+    with Uwsgi(project, target=MOUNTS) as server:
+        server.wait_log(patterns.WATCHING)
+        wait_until(lambda: status(server)["watched"] == 2, "other.py is watched besides app.py")
+        project.release()
+        server.wait_for_version(project.version)
+        server.wait_log(patterns.RELOADED)
+        # No worker can tell of its end in time: notes lie until the next server of this user starts.
+        server.signal(signal.SIGINT)
+        assert server.exit_status() == 0
+        server.forget()
 
 
 @pytest.mark.parametrize("options", [(), ("--single-interpreter",)], ids=["several interpreters", "one interpreter"])

@@ -157,6 +157,11 @@ class Leader:
             return False
         self._failures = 0
         self._handover.switched()
+        # A trial does not load all that workers do: another application, what a request imports.
+        alive = {slot.pid for slot in self._server.workers()}
+        for pid, note in self._notes.by_pid.items():
+            if pid in alive:
+                self._serves(note)
         return True
 
     def status(self) -> Mapping[str, Any]:
@@ -256,6 +261,9 @@ class Leader:
         if note["held"] or (approved is not None and is_behind(note, approved)):
             # This worker is about to be replaced.
             return
+        self._serves(note)
+
+    def _serves(self, note: Note) -> None:
         for path, (seen, content) in decoded(note["files"]).items():
             self._loop.loaded(path, seen, content=content)
 

@@ -135,7 +135,7 @@ class Watcher:
     def _run(self, driven: Engine) -> None:
         debouncer = Debouncer(self._settings.step, self._settings.debounce, Checkout(self._files.root).unfinished)
         try:
-            for changed in settled(driven, debouncer, self._pause, looks=self._scans):
+            for changed in settled(driven, debouncer, self._pause, scans=self._scans):
                 self._server.reload(changed)
         except _Stop:
             os.close(self._stop)

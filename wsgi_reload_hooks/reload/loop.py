@@ -20,7 +20,7 @@ from ..core.text import under
 from ..django.assets import Assets
 from ..report.publisher import Publisher
 from ..watching.checkout import Checkout
-from ..watching.debounce import Debouncer, ScanRequests, age
+from ..watching.debounce import Debouncer, Noticing, ScanRequests
 from ..watching.engines import Engine
 from ..watching.rules import Files
 from ..watching.scanner import Scanner
@@ -65,17 +65,17 @@ class ReloadLoop:
         self._log = log
         self._publisher = publisher
         self._assets = assets
-        self._debouncer = Debouncer(settings.step, settings.debounce, Checkout(files.root).unfinished)
+        self._settings = settings
         self._scans = ScanRequests()
-        self._engine: Engine | None = None
+        self._noticing: Noticing | None = None
         self._socket: ControlSocket | None = None
         self._trial: Trial | None = None
-        self._looked = self._noticed = self.saved_at
         self._phase = self.machine.phase
 
     def drive(self, engine: Engine) -> None:
         """Have `step` look for changes with *engine* from now on; without one, another thread calls `changed`."""
-        self._engine = engine
+        debouncer = Debouncer(self._settings.step, self._settings.debounce, Checkout(self._files.root).unfinished)
+        self._noticing = Noticing(engine, debouncer, self._scans)
 
     def answer(self, socket: ControlSocket | None, scans: Scans | None = None) -> None:
         """Have `step` answer requests from *socket* from now on. *scans*: those of another thread that scans."""
@@ -86,14 +86,14 @@ class ReloadLoop:
     @property
     def readers(self) -> list[int]:
         """File descriptors that are readable when a step is due at once."""
-        engine = None if self._engine is None else self._engine.reader
+        engine = None if self._noticing is None else self._noticing.engine.reader
         control = None if self._socket is None else self._socket.reader
         return [each for each in (engine, control) if each is not None]
 
     @property
     def quiet(self) -> bool:
         """Tell whether nothing is tried or refused, and no change waits for the end of its burst."""
-        return self.machine.phase is Phase.IDLE and not self._debouncer
+        return self.machine.phase is Phase.IDLE and not (self._noticing and self._noticing.debouncer)
 
     @property
     def busy_trying(self) -> bool:
@@ -103,17 +103,20 @@ class ReloadLoop:
     def close(self) -> None:
         """Stop what runs. The adapter closes the control socket."""
         self._cancel()
-        if self._engine is not None:
-            self._engine.close()
+        if self._noticing is not None:
+            self._noticing.engine.close()
 
     # -- the step ------------------------------------------------------------------------------------------------------
 
     def step(self, now: float) -> float:
         """Do all that is due, without waiting. Returns the seconds until the next step."""
-        if self._engine is not None:
-            self._notice(self._engine, now)
+        if self._noticing is not None:
+            due = self._noticing.look()
+            if due:
+                self.changed(due, now)
+            self._noticing.taken()
         if self.control is not None:
-            if self._socket is not None and self._engine is not None:
+            if self._socket is not None and self._noticing is not None:
                 self.control.take(self._socket.receive())
             self.control.step()
             self._publisher.record.paused = self.control.paused_until is not None
@@ -130,7 +133,7 @@ class ReloadLoop:
             paths = self._assets.changed(paths, self.watched.reloading(paths))
         paths -= self._gone_for_good(paths)
         if paths:
-            self.saved_at = self._noticed
+            self.saved_at = self.saved_at if self._noticing is None else self._noticing.saved_at
             folders = {path for path in paths if os.path.isdir(path)}
             contents = {path: self.digests.now(path) for path in paths - folders}
             self._do(self.machine.changed(contents, folders, now), now)
@@ -146,10 +149,10 @@ class ReloadLoop:
         if noted is None:
             return
         self.machine.loaded(path, noted if content is None else content, attempt)
-        serves = attempt is None and self._engine is not None
-        if serves and self.digests.now(path) != self.machine.in_service(path):
+        noticing = self._noticing if attempt is None else None
+        if noticing is not None and self.digests.now(path) != self.machine.in_service(path):
             # The file was saved between its import and the report of it.
-            self._debouncer.add({path}, time.monotonic())
+            noticing.debouncer.add({path}, time.monotonic())
 
     def noted(self, path: str, seen: Signature | None) -> Digest | None:
         """Watch *path*, which a process has loaded. The content that it loaded, None where the file is gone."""
@@ -217,19 +220,6 @@ class ReloadLoop:
         self._do(self.machine.pause(on, now), now)
 
     # -- doing ---------------------------------------------------------------------------------------------------------
-
-    def _notice(self, engine: Engine, now: float) -> None:
-        requested = self._scans.begin(engine)
-        found = engine.tick(bool(self._debouncer))
-        if found:
-            since = age(found, now - self._looked)
-            self._debouncer.add(found, now, since)
-            self._noticed = now - since
-        self._looked = now
-        due = self._debouncer.take(now)
-        if due:
-            self.changed(due, now)
-        self._scans.end(engine, requested, bool(self._debouncer))
 
     def _gone_for_good(self, paths: set[str]) -> set[str]:
         """Those of *paths* that are gone and no part of the project: what a program has made, loaded and removed."""
@@ -299,11 +289,11 @@ class ReloadLoop:
         return {path: self.digests.now(path) for path in self.machine.tried}
 
     def _wait(self, now: float) -> float:
-        if self._engine is None or self._trial is not None or self._scans.due:
+        if self._noticing is None or self._trial is not None or self._scans.due:
             return _BUSY
         if self.machine.phase is Phase.SWITCHING:
             return _BUSY
-        waits = [self._debouncer.wait(now) if self._debouncer else self._engine.pause()]
+        waits = [self._noticing.wait()]
         if self.machine.deadline is not None:
             waits.append(max(0.0, self.machine.deadline - now))
         if self.control is not None:

@@ -108,26 +108,59 @@ class ScanRequests:
             self.done = ordered
 
 
+class Noticing:
+    """Asks *engine* for changes, a `look` at a time, and keeps them in *debouncer* until their burst is over."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        debouncer: Debouncer,
+        scans: ScanRequests | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engine = engine
+        self.debouncer = debouncer
+        self._scans = scans or ScanRequests()
+        self._clock = clock
+        self.saved_at = clock()
+        """When the last change that was found was saved, by *clock*."""
+        self._looked = self.saved_at
+        self._ordered = 0
+
+    def look(self) -> set[str]:
+        """Return the paths whose burst is over by now. `taken` is called when they are handled."""
+        self._ordered = self._scans.begin(self.engine)
+        found = self.engine.tick(bool(self.debouncer))
+        now = self._clock()
+        if found:
+            since = age(found, now - self._looked)
+            self.debouncer.add(found, now, since)
+            self.saved_at = now - since
+        self._looked = now
+        return self.debouncer.take(self._clock())
+
+    def taken(self) -> None:
+        """Record that the changes of the last `look` are handled: the scan that was requested before it is done."""
+        self._scans.end(self.engine, self._ordered, bool(self.debouncer))
+
+    def wait(self) -> float:
+        """Return the seconds until the next `look` is due."""
+        return self.debouncer.wait(self._clock()) if self.debouncer else self.engine.pause()
+
+
 def settled(
     engine: Engine,
     debouncer: Debouncer,
     pause: Callable[[float], object],
     clock: Callable[[], float] = time.monotonic,
-    looks: ScanRequests | None = None,
+    scans: ScanRequests | None = None,
 ) -> Iterator[set[str]]:
     """Yield sets of changed paths from *engine*, for ever. *pause* is called with the seconds to wait between ticks."""
-    looked = clock()
-    looks = looks or ScanRequests()
+    noticing = Noticing(engine, debouncer, scans, clock)
     while True:
-        ordered = looks.begin(engine)
-        changed = engine.tick(bool(debouncer))
-        now = clock()
-        if changed:
-            debouncer.add(changed, now, age(changed, now - looked))
-        looked = now
-        due = debouncer.take(clock())
+        due = noticing.look()
         if due:
             yield due
         # After the yield: a caller that sees the number has received the changes.
-        looks.end(engine, ordered, bool(debouncer))
-        pause(debouncer.wait(clock()) if debouncer else engine.pause())
+        noticing.taken()
+        pause(noticing.wait())

@@ -74,7 +74,7 @@ class Watch:
         native = Native()
         while not self._stop.is_set() and time.monotonic() < until and self.engine.pause() > 0:
             reader = self.engine.reader
-            if native.select([] if reader is None else [reader], [], [], 0.01)[0]:
+            if native.ready([] if reader is None else [reader], 0.01):
                 return
         if self._stop.is_set():
             raise Stopped

@@ -542,12 +542,12 @@ def test_listener(root: Path, listener: Listener) -> None:
     """It passes on what was asked and what was heard, and its descriptor is readable when there is something."""
     messages = Messages(listener)
     listener.listen({str(root): frozenset(["a.py", "b.py"])})
-    assert Native().select([listener.reader], [], [], LIMIT)[0]
+    assert Native().ready([listener.reader], LIMIT)
     assert messages.until(lambda message: "listening" in message)["deaf"] == []
     assert not listener.behind and listener.read() == []
     save(root / "c.py", "1")
     path = save(root / "b.py", "1")
-    assert Native().select([listener.reader], [], [], LIMIT)[0]
+    assert Native().ready([listener.reader], LIMIT)
     assert messages.until(lambda message: "heard" in message) == {"heard": [str(path)]}
 
 

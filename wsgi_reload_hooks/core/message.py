@@ -34,10 +34,15 @@ def decode(data: bytes | bytearray, kinds: Mapping[str, Schema], key: str = "kin
         raise Malformed(f"no JSON: {type(error).__name__}") from None
     if not isinstance(message, dict):
         raise Malformed("no JSON object")
-    kind = message.pop(key, None)
+    return checked(message, kinds, key)
+
+
+def checked(message: Mapping[str, Any], kinds: Mapping[str, Schema], key: str = "kind") -> dict[str, Any]:
+    """Return *message*, a decoded JSON object, checked as `decode` does. Raises `Malformed`."""
+    kind = message.get(key)
     if not isinstance(kind, str) or kind not in kinds:
         raise Malformed(f"of no known {key}")
-    return {key: kind, **fields(kinds[kind])(message)}
+    return {key: kind, **fields(kinds[kind])({name: value for name, value in message.items() if name != key})}
 
 
 def fields(schema: Schema) -> Check:

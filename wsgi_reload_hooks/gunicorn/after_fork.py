@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 from ..core.settings import Settings
 from ..process.counters import Generation
 from ..watching.rules import Files
+from .channels import Channel
 from .pool import WorkerPool
-from .watcher import Watcher
 from .worker import SpawnSpec, Worker
 from .worker_handle import Batch
 from .zygote_main import ZygoteProcess
@@ -25,7 +25,6 @@ class AfterFork:
         files: Files,
         generation: Generation,
         pool: WorkerPool,
-        watcher: Watcher,
         leave: Sequence[Callable[[], object]],
     ) -> None:
         self._server = server
@@ -33,30 +32,36 @@ class AfterFork:
         self._files = files
         self._generation = generation
         self._pool = pool
-        self._watcher = watcher
         self._leave = leave
         self._zygote: ZygoteProcess | None = None
 
     def begin_worker(self, worker: Any, their_post_fork: Callable[[Any, Any], object]) -> None:
         """In a *worker*, as its `post_fork`: that of the user, *their_post_fork*, is called in it."""
         if self._zygote is not None:
-            self._set_up(worker, self._zygote.spec(), their_post_fork)
+            spec = self._zygote.spec()
+            self._set_up(worker, spec, self._zygote.writer, their_post_fork)
             return
+        channel = self._pool.channel
+        assert channel is not None
+        channel.leave()
         self._close_inherited()
         batch, spec = self._pool.batch(), self._pool.spec
         if batch is not None and batch.gate is not spec.gate:
             # Waiting workers see the end of the gate when its last holder has closed it.
             batch.gate.close()
-        self._set_up(worker, spec, their_post_fork)
+        self._set_up(worker, spec, channel.writer, their_post_fork)
 
-    def run_zygote(self, way: Any, batch: Batch) -> NoReturn:
-        """Run the zygote, which loads the application for *batch*."""
+    def run_zygote(self, way: Any, channel: Channel, batch: Batch) -> NoReturn:
+        """Run the zygote, which loads the application for *batch*, and reports on *channel*."""
         self._pool.init_child()
+        channel.leave()
+        # Its workers get what they report on from the arbiter.
+        self._server.spawn_worker = self._pool.fork
         self._close_inherited()
         # Waiting workers see the end of the gate when its last holder has closed it; the waiting end comes with the order.
         batch.gate.close()
         self._zygote = side = ZygoteProcess(
-            self._server, way, self._watcher.reports, self._files, batch.changed, self._generation
+            self._server, way, channel.writer, self._files, batch.changed, self._generation
         )
         side.live()
 
@@ -65,7 +70,6 @@ class AfterFork:
             leave()
         self._pool.zygotes.leave()
 
-    def _set_up(self, worker: Any, spec: SpawnSpec, their_post_fork: Callable[[Any, Any], object]) -> None:
-        reports = self._watcher.reports
-        side = Worker(self._server, worker, spec, reports, self._files, self._generation, self._settings)
+    def _set_up(self, worker: Any, spec: SpawnSpec, writer: int, their_post_fork: Callable[[Any, Any], object]) -> None:
+        side = Worker(self._server, worker, spec, writer, self._files, self._generation, self._settings)
         side.move_in(their_post_fork)

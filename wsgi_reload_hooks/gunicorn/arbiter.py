@@ -25,6 +25,7 @@ from ..watching.rules import Files
 from ..watching.scanner import Scanner
 from .after_fork import AfterFork
 from .backend import GunicornBackend
+from .channels import Channels
 from .legacy_held import RETRY, HeldWorkers
 from .log import journal, version
 from .pool import WorkerPool
@@ -42,7 +43,8 @@ class RollingArbiter:
         self._settings = settings
         self._files = Files(settings)
         self._log = journal(server.log, self._files, settings.log_format)
-        self._pool = WorkerPool(server)
+        self._channels = Channels()
+        self._pool = WorkerPool(server, self._channels)
         self._started = self._active = self._stopping = False
         self._told_no_share = False
         self._restart_at = 0.0
@@ -147,9 +149,9 @@ class RollingArbiter:
         rights = rights_of_workers(server.cfg)
         publisher = Publisher(settings, log, record, Callbacks(settings, log, files.root, rights=rights))
         control = control_or_none("gunicorn", server.pid, log.warning)
-        self._watcher = Watcher(server, settings, files, scanner, control)
+        self._watcher = Watcher(server, settings, files, scanner, self._channels, control)
         leave = [self._watcher.leave, publisher.leave]
-        self._after_fork = AfterFork(server, settings, files, generation, self._pool, self._watcher, leave)
+        self._after_fork = AfterFork(server, settings, files, generation, self._pool, leave)
         self._backend = GunicornBackend(
             server, settings, files, log, self._pool, publisher, self._watcher, self._after_fork
         )
@@ -157,7 +159,7 @@ class RollingArbiter:
         self._loop = self._backend.loop = ReloadLoop(self._backend, settings, files, scanner, log, publisher, assets)
         self._loop.answer(control, self._watcher)
         self._held = HeldWorkers(server, self._backend, log)
-        self._reports = WorkerReports(self._watcher.reports, self._backend, self._held, assets, log)
+        self._reports = WorkerReports(self._backend, self._held, assets, log)
 
     def close(self) -> None:
         """Stop the watcher thread."""
@@ -196,7 +198,8 @@ class RollingArbiter:
     def _step(self, now: float) -> None:
         """Do all that is due in the arbiter's main loop, without waiting."""
         self._held.follow()
-        self._watcher.pump()
+        self._channels.pump()
+        self._reports.take()
         while self._watcher.inbox:
             self._take(*self._watcher.inbox.popleft(), now)
         if 0 < self._restart_at < now:
@@ -216,9 +219,7 @@ class RollingArbiter:
         self._watcher.look()
 
     def _take(self, kind: str, what: Any, now: float) -> None:
-        if kind == "report":
-            self._reports.take(what)
-        elif kind == "changed":
+        if kind == "changed":
             self._loop.changed(what, now)
         elif kind == "request":
             self._loop.request_now("HUP", now)

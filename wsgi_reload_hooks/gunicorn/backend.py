@@ -107,7 +107,7 @@ class GunicornBackend:
         if kept is not None:
             self.pool.zygotes.order(kept, batch)
         elif self.pool.zygotes.wanted and batch.size:
-            self.pool.zygotes.load(batch, lambda way: self._after_fork.run_zygote(way, batch))
+            self.pool.zygotes.load(batch, lambda way, channel: self._after_fork.run_zygote(way, channel, batch))
         else:
             self.pool.spawn(SpawnSpec(gate=batch.gate, changed=batch.changed), batch.size, batch)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .backend import GunicornBackend
 
 # A worker that was interrupted reports where it was within this time.
-_REPORTS_WITHIN = 1.0
+_REPORTS_WITHIN = 2.0
 
 
 class BatchTrial:

@@ -55,7 +55,9 @@ class Gate:
             if passed is not None:
                 return passed
             # Looked up at each call: gevent may have put its own in place.
-            select.select([self._exit], [], [], 0.1)
+            exit_ = select.poll()
+            exit_.register(self._exit, select.POLLIN)
+            exit_.poll(100)
 
     async def wait_async(self, worker: Any) -> bool:
         """The same in a worker that runs an event loop."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
+from .channels import Channel, Channels
 from .worker import SpawnSpec
 from .worker_handle import Batch, WorkerHandle, WorkerState, exists
 from .zygote_pool import ZygotePool
@@ -23,14 +24,17 @@ _ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 class WorkerPool:
     """All workers of *server*. Its methods run in the arbiter's main thread and never wait."""
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: Any, channels: Channels) -> None:
         self._server = server
+        self.channels = channels
         self._members: dict[int, WorkerHandle] = {}
         self._batch: Batch | None = None
         self.target = 0
         """How many workers the user wants."""
         self.spec = SpawnSpec()
         """What the worker that is being forked begins with; read in the child."""
+        self.channel: Channel | None = None
+        """Where the worker that is being forked reports to; read in the child."""
         self.zygotes = ZygotePool(server, self)
 
     def get(self, pid: int) -> WorkerHandle | None:
@@ -40,6 +44,7 @@ class WorkerPool:
     def add(self, member: WorkerHandle) -> None:
         """*member* was forked."""
         self._members[member.pid] = member
+        self.channels.listen(member.channel)
 
     def all(self, *states: WorkerState) -> list[WorkerHandle]:
         """The members in one of these *states* (none given: all), oldest first."""
@@ -73,13 +78,23 @@ class WorkerPool:
         self._server.spawn_worker = self._spawn_worker
 
     def _spawn_worker(self) -> int:
+        channel = self.channel = Channel()
+        try:
+            pid = self.fork()
+        except Exception:
+            channel.close()
+            raise
+        age, page = self._server.worker_age, self.spec.page
+        self.add(WorkerHandle(pid, age, channel, time.monotonic(), batch=self._batch, error_page=page))
+        return pid
+
+    def fork(self) -> int:
+        """Fork one worker as gunicorn does; its pid. In the child it leaves by SystemExit."""
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
             pid: int = self._theirs_spawn_worker()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        age = self._server.worker_age
-        self.add(WorkerHandle(pid, age, time.monotonic(), batch=self._batch, error_page=self.spec.page))
         return pid
 
     def before_fork(self) -> None:

@@ -18,27 +18,36 @@ from typing import Any
 from ..control.channel import ControlSocket
 from ..core.settings import Settings
 from ..process.native import Native, patched
-from ..process.pipe import Reports
 from ..watching.checkout import Checkout
 from ..watching.debounce import Debouncer, ScanRequests, settled
 from ..watching.engines import Engine, engine
 from ..watching.rules import Files
 from ..watching.scanner import Scanner
+from .channels import Channels
+
+# What the thread is told: to look at the files now, or that there is one more worker to listen to.
+_LOOK = b"\0"
+_LISTEN = b"\1"
 
 
 class Watcher:
-    """One pipe from the workers, one thread, and the inbox of the main loop: (kind, what) in order.
+    """One thread, and the inbox of the main loop: (kind, what) in order.
 
-    Kinds: "report" (undecoded reports of workers), "changed" (a set of paths), "request" (a reload whatever the files say),
-    "log" (a line for the log), "control" (messages of the command line), "crashed" (the exception that ended the thread).
-    *control*: the socket of the command line, if there is one.
+    Kinds: "changed" (a set of paths), "request" (a reload whatever the files say), "log" (a line for the log), "control"
+    (messages of the command line), "crashed" (the exception that ended the thread). *channels*: what workers report; it
+    stays in them. *control*: the socket of the command line, if there is one.
     """
 
     def __init__(
-        self, server: Any, settings: Settings, files: Files, scanner: Scanner, control: ControlSocket | None
+        self,
+        server: Any,
+        settings: Settings,
+        files: Files,
+        scanner: Scanner,
+        channels: Channels,
+        control: ControlSocket | None,
     ) -> None:
         self.inbox: deque[tuple[str, Any]] = deque()
-        self.reports = Reports()
         self.busy = False
         """Whether the main loop has deadlines: it is woken at each scan then."""
         self._server = server
@@ -46,9 +55,10 @@ class Watcher:
         self._files = files
         self._scanner = scanner
         self._control = control
+        self._channels = channels
+        channels.added = self._listen_anew
         self._scans = ScanRequests()
         self._native = Native()
-        self._reading = self._native.lock()
         self._patched = patched()
         self._stop, self._stop_in = os.pipe()
         os.set_blocking(self._stop_in, False)
@@ -77,9 +87,10 @@ class Watcher:
             self._control.withdraw()
 
     def leave(self) -> None:
-        """To be called in a worker: keep nothing of it but the pipe to write to."""
+        """To be called in a worker: keep nothing of it."""
         os.close(self._stop)
         os.close(self._stop_in)
+        self._channels.leave()
         if self._control is not None:
             self._control.leave()
         if self._engine is not None:
@@ -88,8 +99,7 @@ class Watcher:
     def order(self) -> int:
         """Have the thread scan all files now. The number of that scan."""
         number = self._scans.order()
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._stop_in, b"\0")
+        self._tell(_LOOK)
         return number
 
     @property
@@ -110,8 +120,7 @@ class Watcher:
         """Have the thread notice that something else is to be watched."""
         if self._scanner.generation != self._generation:
             self._generation = self._scanner.generation
-            with contextlib.suppress(BlockingIOError):
-                os.write(self._stop_in, b"\0")
+            self._tell(_LOOK)
 
     def wake(self) -> None:
         """Have the main loop do its step now."""
@@ -121,12 +130,13 @@ class Watcher:
         else:
             self._server.wakeup()
 
-    def pump(self) -> None:
-        """Move what workers reported to the inbox, in order. Runs in both threads."""
-        with self._reading:
-            data = self.reports.read()
-            if data:
-                self.inbox.append(("report", data))
+    def _listen_anew(self) -> None:
+        self._tell(_LISTEN)
+
+    def _tell(self, what: bytes) -> None:
+        # A full pipe: the thread is told something already.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._stop_in, what)
 
     def _log(self, line: str) -> None:
         self.inbox.append(("log", line))
@@ -151,16 +161,20 @@ class Watcher:
         while left > 0:
             engine = None if self._engine is None else self._engine.reader
             control = None if self._control is None else self._control.reader
-            readers = [each for each in (self.reports.reader, self._stop, engine, control) if each is not None]
-            ready = self._native.select(readers, [], [], left)[0]
-            if self._stop in ready and not os.read(self._stop, 4096):
+            own = [each for each in (self._stop, engine, control) if each is not None]
+            ready = self._native.ready([*self._channels.readers, *own], left)
+            told = _LISTEN
+            if self._stop in ready:
+                ready.discard(self._stop)
+                told = os.read(self._stop, 4096)
+            if not told:
                 raise _Stop
-            if engine in ready or self._stop in ready:
+            if engine in ready or _LOOK in told:
                 break
             if control in ready and self._control is not None:
                 self.inbox.append(("control", self._control.receive()))
             if ready:
-                self.pump()
+                self._channels.pump()
                 self.wake()
                 # A little later more has come: workers report file by file.
                 self._native.sleep(0.005)

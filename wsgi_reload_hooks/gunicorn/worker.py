@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -18,14 +19,14 @@ from ..django.reset import DjangoAssets, Folders, Memory
 from ..process.counters import Generation
 from ..process.linux import NO_ORPHANS, end_with
 from ..process.native import Native
-from ..process.pipe import Reports, Sender
+from ..process.pipe import Sender
 from ..trial import frameworks
-from ..trial.warmup import Failed, is_asgi3, warm_up, warm_up_asgi
+from ..trial.warmup import Failed, warm_up
 from ..watching.import_hook import ImportHook, Modules, missed_imports
 from ..watching.rules import Files
 from ..watching.signature import Signature
-from .asgi import App, LateSockets, refusal_of_lifespan, without_lifespan
-from .close_connections import LameDuck, UvicornDuck, closing, is_asgi, is_uvicorn, lame_duck
+from .asgi import AsgiStart, LateSockets, without_lifespan
+from .close_connections import LameDuck, is_asgi, is_uvicorn, lame_duck
 from .error_page import asgi_page, wsgi_page
 from .gate import Gate
 from .hidden_frames import hidden_folders, is_hidden
@@ -61,7 +62,7 @@ class Worker:
         server: Any,
         worker: Any,
         birth: SpawnSpec,
-        reports: Reports,
+        writer: int,
         files: Files,
         generation: Generation,
         settings: Settings,
@@ -71,17 +72,16 @@ class Worker:
         self._worker = worker
         self._birth = birth
         self._files = files
-        reports.leave()
-        self._sender = Sender(reports.writer, os.getpid())
+        self._sender = Sender(writer, os.getpid())
         failure = journal(worker.log, files, settings.log_format).failure
         self._django = DjangoAssets(generation, files.ours, self._remembers, failure, birth.memory)
         # No copy: it would write to each entry's memory, which a zygote's workers share.
         self._reported = birth.reported
-        self._ready = False
+        self.ready = False
+        """Whether it has loaded everything and said so."""
         self._leaving = False
         self._duck: LameDuck | None = lame_duck(worker)
         self._lame = self._ordered = self._warming = False
-        self._state: Mapping[str, Any] | None = None
         self._notify = worker.notify
         self._init_process = worker.init_process
         self._run = worker.run
@@ -122,14 +122,8 @@ class Worker:
         if self._birth.reuse_port and is_asgi(self._worker):
             # Nothing to serve on yet: its server asks for the sockets when its lifespan is over.
             self._worker.sockets = LateSockets(self._open)
-        if is_uvicorn(self._worker) and is_asgi3(self._worker.wsgi):
-            self._worker.wsgi = self._guarded(self._worker.wsgi, required=self._require_lifespan())
-        elif hasattr(self._worker, "asgi") and hasattr(self._worker, "loop"):
-            required = getattr(self._worker.cfg, "asgi_lifespan", "auto") == "on"
-            if is_asgi3(self._worker.asgi):
-                self._worker.asgi = self._guarded(self._worker.asgi, required)
-            self._gate_loop(self._worker.loop)
-        else:
+        start = AsgiStart(self, self._worker, self._duck)
+        if not start.put_in_place():
             self._warm_up()
             if not self._pass_gate():
                 return
@@ -137,21 +131,18 @@ class Worker:
         if self._worker.alive:
             self._run()
 
+    @contextlib.contextmanager
+    def warming_up(self) -> Iterator[Sequence[str]]:
+        """What is to be requested before the first client comes. While the block lasts, a worker that hangs says so."""
+        self._warming = bool(self._warmup)
+        yield self._warmup
+        self._warming = False
+
     def _warm_up(self) -> None:
         tornado = sys.modules.get("tornado.web")
         if tornado is None or not isinstance(self._worker.wsgi, tornado.Application):
-            self._warming = bool(self._warmup)
-            warm_up(self._worker.wsgi, self._warmup)
-            self._warming = False
-
-    async def _warm_up_asgi(self) -> None:
-        app = self._worker.asgi if hasattr(self._worker, "asgi") else self._worker.wsgi
-        self._warming = bool(self._warmup)
-        try:
-            await warm_up_asgi(app, self._warmup, self._state)
-        except Exception as error:
-            self._leave(self._why(error))
-        self._warming = False
+            with self.warming_up() as paths:
+                warm_up(self._worker.wsgi, paths)
 
     def _hear_the_order(self) -> None:
         """Remember an order to leave from now on: tornado's `run` begins by declaring itself alive."""
@@ -176,20 +167,21 @@ class Worker:
         try:
             step(*arguments)
         except SystemExit as leaving:
-            if self._ready or self._leaving or not self._worker.alive:
+            if self.ready or self._leaving or not self._worker.alive:
                 raise
             self._refuse(leaving)
         except BaseException as error:
-            if self._ready:
+            if self.ready:
                 raise
             self._refuse(error)
 
     def _refuse(self, error: BaseException) -> NoReturn:
         """Tell the arbiter and end quietly: with status 0 gunicorn has nothing to add."""
-        self._report_refusal(self._why(error))
+        self._report_refusal(self.why(error))
         sys.exit(0)
 
-    def _why(self, error: BaseException) -> Refusal:
+    def why(self, error: BaseException) -> Refusal:
+        """The refusal that an exception makes, which this worker met before it was ready."""
         if isinstance(error, Failed):
             path = self._app_file()
             return Refusal(str(error), path, files=(path,) if path else ())
@@ -199,6 +191,7 @@ class Worker:
     def _report_refusal(self, why: Refusal) -> None:
         self._leaving = True
         self._sender.send("refused", **dataclasses.asdict(why))
+        self._sender.drain()
 
     def _app_file(self) -> str | None:
         """The file of the application's module, where gunicorn's own complaint names none."""
@@ -221,8 +214,10 @@ class Worker:
         self._django.connect()
         self._django.look()
         self._leaving = False
-        self._ready = True
+        self.ready = True
         self._sender.send("ready", duck=self._duck is not None)
+        # A full pipe would hold it back until the next heartbeat.
+        self._sender.drain()
 
     def _pass_gate(self) -> bool:
         """Wait for the gate; whether this worker may serve. Then it does."""
@@ -235,6 +230,13 @@ class Worker:
     def _open(self) -> None:
         if not self._pass_gate():
             raise SystemExit(0)
+
+    async def pass_gate_async(self) -> None:
+        """The same in a worker that runs an event loop; raises SystemExit where it may not serve."""
+        self._arrive()
+        if self._birth.gate is not None and not await self._birth.gate.wait_async(self._worker):
+            raise SystemExit(0)
+        self._let_in()
 
     def _let_in(self) -> None:
         """In service from now on."""
@@ -255,11 +257,11 @@ class Worker:
 
         While booting: leave at once (asked twice: without a word). In service: become a lame duck.
         """
-        if self._ready and self._birth.gate is None:
+        if self.ready and self._birth.gate is None:
             if not self._lame and self._duck is not None:
                 self._lame = True
                 self._duck.enter()
-        elif not self._ready:
+        elif not self.ready:
             if self._leaving:
                 os._exit(0)
             stack = [each for each in traceback.extract_stack(frame) if not is_hidden(each.filename)]
@@ -278,69 +280,7 @@ class Worker:
     def _recycle(self) -> None:
         self._sender.send("recycle")
 
-    def _require_lifespan(self) -> bool:
-        """Whether a failing lifespan is fatal. Where it is off we play it: it is where uvicorn's loop can be met."""
-        config = self._worker.config
-        required = bool(config.lifespan == "on")
-        if config.lifespan == "off":
-            config.lifespan = "on"
-            self._worker.wsgi = without_lifespan(self._worker.wsgi)
-        return required
-
-    def _guarded(self, app: App, required: bool) -> App:
-        """*app*, with its failing start-up told to the arbiter, and what a lame duck has to add."""
-        duck = self._duck
-
-        async def guarded(scope: Any, receive: Any, send: Any) -> None:
-            if scope["type"] == "lifespan":
-                await self._lifespan(app, required, scope, receive, send)
-            elif isinstance(duck, UvicornDuck) and duck.lame and scope["type"] == "http":
-                await app(scope, receive, closing(send))
-            else:
-                await app(scope, receive, send)
-
-        return guarded
-
-    async def _lifespan(self, app: App, required: bool, scope: Any, receive: Any, send: Any) -> None:
-        import asyncio
-
-        # The application fills it while it starts.
-        self._state = scope.get("state")
-        if isinstance(self._duck, UvicornDuck):
-            self._gate_loop(asyncio.get_running_loop())
-
-        async def send_checked(message: dict[str, Any]) -> None:
-            if message["type"] == "lifespan.startup.failed" and not self._ready:
-                self._leave(refusal_of_lifespan(str(message.get("message", ""))))
-            await send(message)
-
-        try:
-            await app(scope, receive, send_checked)
-        except Exception as error:
-            if required and not self._ready:
-                self._leave(Refusal.from_exception(error, hidden_folders(), self._files.ours))
-            raise
-
-    def _gate_loop(self, loop: Any) -> None:
-        """Put the gate before the event loop's first server: its lifespan is over then, no client is accepted yet."""
-        create_server = loop.create_server
-
-        async def gated(*arguments: Any, **options: Any) -> Any:
-            if not self._ready:
-                await self._warm_up_asgi()
-                self._arrive()
-                if self._birth.gate is not None and not await self._birth.gate.wait_async(self._worker):
-                    raise SystemExit(0)
-                self._let_in()
-            server = await create_server(*arguments, **options)
-            if isinstance(self._duck, UvicornDuck):
-                self._duck.loop = loop
-                self._duck.servers.append(server)
-            return server
-
-        loop.create_server = gated
-
-    def _leave(self, why: Refusal) -> NoReturn:
+    def leave(self, why: Refusal) -> NoReturn:
         """Leave from inside an event loop, whose server would swallow or log an exception. As gunicorn does."""
         self._report_refusal(why)
         try:

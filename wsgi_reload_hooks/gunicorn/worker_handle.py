@@ -10,6 +10,7 @@ from collections.abc import Collection
 from ..core.refusal import Refusal
 from ..reload.commands import Attempt
 from ..watching.signature import Digest
+from .channels import Channel
 from .gate import Gate
 from .zygote import Zygote
 
@@ -59,13 +60,15 @@ class Batch:
 
 @dataclasses.dataclass(eq=False)
 class WorkerHandle:
-    """One worker. *since* and *terminated* are monotonic seconds; *age* is gunicorn's running number.
+    """One worker. *channel*: on what it reports. *since* and *terminated* are monotonic seconds; *age* is gunicorn's
+    running number.
 
     *duck*: it can close its kept-alive connections before it ends (see `close_connections`).
     """
 
     pid: int
     age: int
+    channel: Channel
     since: float
     state: WorkerState = WorkerState.BOOTING
     batch: Batch | None = None
@@ -100,4 +103,13 @@ def exists(pid: int) -> bool:
         return False
     except OSError:
         pass
+    return True
+
+
+def is_child(pid: int) -> bool:
+    """Whether *pid* is a child of this process, one that has ended and was not reaped included."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
     return True

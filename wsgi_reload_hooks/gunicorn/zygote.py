@@ -13,8 +13,9 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from .channels import Channel
 from .gate import Gate
-from .zygote_channel import FILES_AT_MOST, make_channel, send
+from .zygote_channel import WORKERS_AT_MOST, make_channel, send
 
 ZYGOTE_NAME = b"gunicorn zygote"
 """What `ps -o comm` shows."""
@@ -27,12 +28,15 @@ class Zygote:
         self._server = server
         self.pid = pid
         self._way = way
-        self._ordered: dict[int, Any] = {}
+        self._ordered: dict[int, tuple[Any, Channel]] = {}
         self._undelivered: set[int] = set()
 
     @classmethod
-    def fork(cls, server: Any, live: Callable[[_socket.socket], NoReturn]) -> Zygote:
-        """To be called in the arbiter's main thread; *live* runs in the child and does not return there. Raises OSError."""
+    def fork(cls, server: Any, channel: Channel, live: Callable[[_socket.socket, Channel], NoReturn]) -> Zygote:
+        """To be called in the arbiter's main thread; *live* runs in the child and does not return there. Raises OSError.
+
+        *channel*: what it reports on.
+        """
         ours, theirs = make_channel()
         try:
             pid = os.fork()
@@ -42,7 +46,7 @@ class Zygote:
             raise
         if pid == 0:
             ours.close()
-            live(theirs)
+            live(theirs, channel)
         theirs.close()
         return cls(server, pid, ours)
 
@@ -51,21 +55,30 @@ class Zygote:
 
         A zygote that is gone cannot be asked; that it is gone will be found in a moment.
         """
-        workers = []
+        born: list[tuple[Any, Channel]] = []
         try:
             for _ in range(count):
-                workers.append(self._worker())
+                worker = self._worker()
+                try:
+                    born.append((worker, Channel()))
+                except BaseException:
+                    worker.tmp.close()
+                    raise
         except BaseException:
-            for worker in workers:
+            for worker, channel in born:
                 worker.tmp.close()
+                channel.close()
             raise
-        self._ordered.update((worker.age, worker) for worker in workers)
-        self._undelivered.update(worker.age for worker in workers)
-        for start in range(0, count, FILES_AT_MOST):
-            some = workers[start : start + FILES_AT_MOST]
-            note = json.dumps([worker.age for worker in some]).encode()
+        self._ordered.update((worker.age, (worker, channel)) for worker, channel in born)
+        self._undelivered.update(worker.age for worker, _ in born)
+        for start in range(0, count, WORKERS_AT_MOST):
+            some = born[start : start + WORKERS_AT_MOST]
+            note = json.dumps([worker.age for worker, _ in some]).encode()
+            theirs = [*(worker.tmp.fileno() for worker, _ in some), *(channel.writer for _, channel in some)]
             with contextlib.suppress(BrokenPipeError, ConnectionError):
-                send(self._way, note, [gate.exit, *(worker.tmp.fileno() for worker in some)])
+                send(self._way, note, [gate.exit, *theirs])
+            for _, channel in some:
+                channel.hand_over()
 
     def _worker(self) -> Any:
         """As the arbiter makes it: the heartbeat file is the arbiter's, so it is made here and handed on."""
@@ -81,12 +94,9 @@ class Zygote:
             server.log,
         )
 
-    def register(self, age: int, pid: int) -> Any:
-        """The worker object of the one that was born with this *age*, now in the arbiter's list; None for a stranger."""
-        worker = self._ordered.pop(age, None)
-        if worker is not None:
-            worker.pid = pid
-        return worker
+    def forked(self, age: int) -> tuple[Any, Channel] | None:
+        """The worker object of the one that was born with this *age*, and what it reports on; None for a stranger."""
+        return self._ordered.pop(age, None)
 
     @property
     def delivering(self) -> bool:
@@ -97,8 +107,9 @@ class Zygote:
         """Give up the workers of these *ages* that the intermediate fork, which has ended, did not fork. How many."""
         self._undelivered.difference_update(ages)
         lost = [self._ordered.pop(age) for age in ages if age in self._ordered]
-        for worker in lost:
+        for worker, channel in lost:
             worker.tmp.close()
+            channel.close()
         return len(lost)
 
     def dismiss(self) -> None:

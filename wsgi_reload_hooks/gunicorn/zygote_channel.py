@@ -10,6 +10,8 @@ from collections.abc import Sequence
 ORDER_AT_MOST = 65536
 
 FILES_AT_MOST = 250
+WORKERS_AT_MOST = FILES_AT_MOST // 2
+"""In one order: each worker has two, and the system passes 253."""
 
 
 def make_channel() -> tuple[_socket.socket, _socket.socket]:

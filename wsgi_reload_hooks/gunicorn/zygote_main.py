@@ -22,7 +22,7 @@ from ..core.refusal import Refusal
 from ..django.reset import Memory
 from ..process import linux
 from ..process.counters import Generation
-from ..process.pipe import Reports, Sender
+from ..process.pipe import Sender
 from ..trial import frameworks
 from ..watching.import_hook import ImportHook, Modules, missed_imports
 from ..watching.rules import Files
@@ -39,13 +39,15 @@ _NOT_OURS = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGTTIN", "SIGTTOU", "
 
 
 class ZygoteProcess:
-    """The zygote itself. *way*: its end of the arbiter's; *changed*: files whose byte code is not to be believed."""
+    """The zygote itself. *way*: its end of the arbiter's; *writer*: what it reports on; *changed*: files whose byte code is
+    not to be believed.
+    """
 
     def __init__(
         self,
         server: Any,
         way: _socket.socket,
-        reports: Reports,
+        writer: int,
         files: Files,
         changed: Collection[str],
         generation: Generation,
@@ -56,16 +58,18 @@ class ZygoteProcess:
         self._changed = changed
         # As they are before the application has a say in it.
         self._fork, self._waitpid = os.fork, os.waitpid
-        reports.leave()
         self._way = way
         self._pid = os.getpid()
-        self._sender = Sender(reports.writer, self._pid)
+        self._sender = Sender(writer, self._pid)
         self._reported: dict[str, Signature | None] = {}
         self._modules: Modules | None = None
         self._loaded = self._leaving = False
         self._name = ZYGOTE_NAME
         self._gate: Gate | None = None
         self._others: list[Any] = []
+        self._writers: list[int] = []
+        self.writer = -1
+        """In a worker that was forked here: what it reports on."""
         # From 24 on a worker binds its own socket before it is set up; ours binds when it may serve.
         self._late = bool(server.cfg.reuse_port) and not server.LISTENERS
 
@@ -100,7 +104,11 @@ class ZygoteProcess:
         linux.rename(self._name)
         for heartbeat in self._others:
             heartbeat.close()
+        for writer in self._writers:
+            if writer != self.writer:
+                os.close(writer)
         self._way.close()
+        self._sender.close()
         return SpawnSpec(self._gate, self._changed, False, self._late, self._reported, self._modules, self._memory)
 
     def _settle(self) -> None:
@@ -169,8 +177,9 @@ class ZygoteProcess:
         try:
             intermediate = self._fork()
             if intermediate == 0:
-                gate, *heartbeats = numbers
-                self._deliver(ages, gate, [os.fdopen(number, "w+b", 0) for number in heartbeats])
+                gate, *files = numbers
+                self._writers = files[len(ages) :]
+                self._deliver(ages, gate, [os.fdopen(number, "w+b", 0) for number in files[: len(ages)]])
             self._waitpid(intermediate, 0)
         except OSError as error:
             self._complain(error)
@@ -186,7 +195,8 @@ class ZygoteProcess:
             linux.end_with(self._pid)
             self._gate = Gate.of_exit(gate)
             _follow_moved(self._server.log)
-            for age, heartbeat in zip(ages, heartbeats, strict=False):
+            for age, heartbeat, writer in zip(ages, heartbeats, self._writers, strict=False):
+                self.writer = writer
                 self._others = [each for each in heartbeats if each is not heartbeat]
                 self._sender.send("forked", age=age, worker=self._spawn(age, heartbeat))
         except BaseException as error:

@@ -62,7 +62,7 @@ class Helper:
         *patience*: seconds to wait for the result. Raises `HelperDied`.
         """
         native = Native()
-        while self._ask >= 0 and native.select([self._answers], [], [], patience)[0]:
+        while self._ask >= 0 and native.ready([self._answers], patience):
             data = os.read(self._answers, _READ_AT_MOST)
             self._heard += data
             *lines, self._heard = self._heard.split(b"\n")

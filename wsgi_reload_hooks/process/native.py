@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import _thread
 import fcntl
+import math
 import os as _os
 import select as _select
 import signal as _signal
 import sys
 import time as _time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # Above the numbers that a child is given: moving one descriptor to its number then never overwrites another.
@@ -37,10 +38,22 @@ class Native:
         self.start_thread = _original(_thread, "start_new_thread")
         self.lock = _original(_thread, "allocate_lock")
         self.get_ident = _original(_thread, "get_ident")
-        self.select = _original(_select, "select")
+        self.poll = _original(_select, "poll")
         self.sleep = _original(_time, "sleep")
         self.posix_spawn = _original(_os, "posix_spawn")
         self.waitpid = _original(_os, "waitpid")
+
+    def ready(self, readers: Iterable[int], timeout: float, writers: Iterable[int] = ()) -> set[int]:
+        """Wait until one of *readers* can be read or one of *writers* written, *timeout* seconds at most. Returns which.
+
+        Not `select`, which knows no number above 1023. A descriptor that is at its end, or closed, counts as ready.
+        """
+        poll = self.poll()
+        for number in readers:
+            poll.register(number, _select.POLLIN)
+        for number in writers:
+            poll.register(number, _select.POLLOUT)
+        return {number for number, _ in poll.poll(math.ceil(max(0.0, timeout) * 1000))}
 
     def spawn(self, command: Sequence[str], environ: Mapping[str, str], places: Sequence[tuple[int, int]]) -> int:
         """Start *command* (an absolute path first) as leader of a process group, with default signals. Returns its pid.

@@ -1,4 +1,4 @@
-"""Carries messages from workers to their master over one pipe: any number may write, and no write blocks."""
+"""Carries messages from a process, and what it forks, to the one that watches it: over one pipe, and no write blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ except ImportError:  # pragma: no cover
 _HEADER = struct.Struct(">HIB")
 # A write of at most PIPE_BUF bytes arrives in one piece, whatever other processes write.
 _FRAME = getattr(select, "PIPE_BUF", 512)
-_WANTED_PIPE_SIZE = 1024 * 1024
+_ROOMY = 1024 * 1024
+_READ_AT_MOST = 65_536
 _MESSAGE_AT_MOST = 1024 * 1024
 _BACKLOG_AT_MOST = 100_000
 
@@ -28,29 +29,41 @@ Message = dict[str, Any]
 
 
 class Reports:
-    """Owns the pipe. The master reads, its workers write through a `Sender`."""
+    """Owns the pipe. The watching process reads, the other writes through a `Sender`.
 
-    def __init__(self) -> None:
+    *roomy*: ask the system for a larger pipe, for a writer that does not try again by itself.
+    """
+
+    def __init__(self, roomy: bool = False) -> None:
         self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
         os.set_blocking(self.writer, False)
-        if hasattr(fcntl, "F_SETPIPE_SZ"):
+        if roomy and hasattr(fcntl, "F_SETPIPE_SZ"):
             try:
-                fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _WANTED_PIPE_SIZE)
+                fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _ROOMY)
             except OSError:
                 pass
+        self.ended = False
+        """Whether no process has the writing end any more."""
+        self.broken = False
+        """Whether something came that no `Sender` sends."""
         self._parts: dict[int, bytes] = {}
         self._rest = b""
 
     def read(self) -> bytes:
-        """Return what has arrived, undecoded; empty if nothing has."""
+        """Return what has arrived, undecoded, 64 KiB at most; empty if nothing has."""
         try:
-            return os.read(self.reader, _WANTED_PIPE_SIZE)
+            data = os.read(self.reader, _READ_AT_MOST)
         except BlockingIOError:
             return b""
+        self.ended = not data
+        return data
 
     def decode(self, data: bytes) -> list[tuple[int, Message]]:
-        """Return (pid, message) for each message that *data* completes."""
+        """Return (pid, message) for each message that *data* completes. The pid is what the writer says.
+
+        What is no message is dropped, and `broken` is set.
+        """
         messages = []
         data = self._rest + data
         position = 0
@@ -58,23 +71,31 @@ class Reports:
             length, pid, last = _HEADER.unpack_from(data, position)
             if not _HEADER.size <= length <= _FRAME:
                 # Another program wrote into our pipe. The next message begins with a header again.
+                self.broken = True
                 self._parts.clear()
                 position = len(data)
                 break
             if len(data) - position < length:
                 break
-            part = self._parts.pop(pid, b"") + data[position + _HEADER.size : position + length]
+            before = self._parts.pop(pid, b"")
+            part = before + data[position + _HEADER.size : position + length]
             position += length
-            if not last and len(part) < _MESSAGE_AT_MOST:
+            if not last:
                 self._parts[pid] = part
-            elif last:
-                try:
-                    message = json.loads(part)
-                except (ValueError, RecursionError):
-                    # A signal handler sent this in the middle of a longer message.
-                    continue
-                if isinstance(message, dict) and "kind" in message:
-                    messages.append((pid, message))
+                if sum(map(len, self._parts.values())) > _MESSAGE_AT_MOST:
+                    self.broken = True
+                    self._parts.clear()
+                continue
+            try:
+                message = json.loads(part)
+            except (ValueError, RecursionError):
+                # Of several parts: a signal handler sent this in the middle of a longer message.
+                self.broken = self.broken or not before
+                continue
+            if isinstance(message, dict) and "kind" in message:
+                messages.append((pid, message))
+            else:
+                self.broken = True
         self._rest = data[position:]
         return messages
 
@@ -83,15 +104,21 @@ class Reports:
         self._parts.pop(pid, None)
 
     def leave(self) -> None:
-        """Close the reading end in a process that only writes, so that the pipe breaks when the master ends."""
+        """Close the reading end in a process that only writes, so that the pipe breaks when the other one ends."""
         if self.reader >= 0:
             os.close(self.reader)
         self.reader = -1
 
+    def hand_over(self) -> None:
+        """Close the writing end in the process that reads: the other one has it."""
+        if self.writer >= 0:
+            os.close(self.writer)
+        self.writer = -1
+
     def close(self) -> None:
         """Close both ends."""
         self.leave()
-        os.close(self.writer)
+        self.hand_over()
 
 
 class Sender:
@@ -149,5 +176,10 @@ class Sender:
         """Send all that was kept, and wait while the pipe is full."""
         self.flush()
         while self._backlog:
-            Native().select([], [self._fd], [], 1.0)
+            Native().ready((), 1.0, writers=(self._fd,))
             self.flush()
+
+    def close(self) -> None:
+        """Close the descriptor, in a process that is not to send in the name of another one: what it sends is lost."""
+        os.close(self._fd)
+        self._fd = -1

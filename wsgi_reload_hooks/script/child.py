@@ -46,7 +46,7 @@ class Child:
         self.loaded: dict[str, None] = {}
         """The files of the project that it has loaded, in this order."""
         self._loaded_at = self.began
-        self.reports = Reports()
+        self.reports = Reports(roomy=True)
         places = [(number, LISTENING_FROM + place) for place, number in enumerate(listening)]
         places.append((self.reports.writer, REPORTS_AT))
         path = os.pathsep.join(filter(None, [BOOT, environ.get("PYTHONPATH", "")]))

@@ -120,7 +120,7 @@ class LoopThread:
                 self._native.sleep(pause)
                 continue
             try:
-                self._native.select(readers, [], [], pause)
+                self._native.ready(readers, pause)
             except (OSError, ValueError):
                 # Closed by the main thread, which ends the process.
                 self._native.sleep(pause)

@@ -179,11 +179,11 @@ class Files:
 
     def _walk_assets(self, by: set[str]) -> set[str]:
         folders = self._asset_folders
-        found = {path for path in mo_files(folders.get(TRANSLATIONS, ()), by) if self.asset_kind(path)}
+        found = {path for path in mo_files(folders.get(TRANSLATIONS, ()), by, ASSETS_AT_MOST) if self.asset_kind(path)}
         for start in folders.get(TEMPLATES, ()):
             by.add(start)
             for folder, inside, names in os.walk(start):
-                if len(found) >= ASSETS_AT_MOST:
+                if len(found) >= ASSETS_AT_MOST or len(by) >= ASSETS_AT_MOST:
                     break
                 by.add(folder)
                 inside[:] = [each for each in inside if not never_entered(folder, each)]

@@ -55,12 +55,14 @@ def locale_folders(ours: Callable[[str], bool]) -> list[str]:
     return [locale for locale in map(os.path.abspath, folders) if ours(os.path.join(locale, "x"))]
 
 
-def mo_files(folders: Iterable[str], by: set[str]) -> set[str]:
-    """Return the ``.mo`` files in *folders*, and add each folder that was read to *by*."""
+def mo_files(folders: Iterable[str], by: set[str], at_most: int) -> set[str]:
+    """Return the ``.mo`` files in *folders*, and add each folder that was read to *by*: *at_most* are."""
     found: set[str] = set()
     for locale in folders:
         by.add(locale)
         for folder, _, names in os.walk(locale):
+            if len(by) >= at_most:
+                break
             by.add(folder)
             found.update(os.path.join(folder, name) for name in names if name.endswith(".mo"))
     return found

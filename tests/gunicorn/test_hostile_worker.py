@@ -1,0 +1,87 @@
+"""A worker that runs hostile code can harm itself: no other process, and no reload."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import GUNICORN, Gunicorn, Project, patterns, wait_until
+from harness.project import APPS
+from harness.waiting import LIMIT
+
+pytestmark = pytest.mark.skipif(not GUNICORN, reason="gunicorn is not installed")
+
+ATTACKS = ("garbage", "endless", "others", "forked", "files", "path", "relative", "deep", "types", "unknown")
+IN_THE_DEFAULT_RUN = ("garbage", "others")
+KB_AT_MOST = 400_000
+DROPPED = r"worker \d+: the worker reports what no worker does, it is not listened to any more: "
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has nothing to do with the server."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        yield process
+        assert process.poll() is None, "the stranger was killed"
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def peak_kb(pid: int) -> int:
+    """The most memory that a process has had."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0])
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the attacks look for pipes in /proc")
+@pytest.mark.parametrize(
+    "attack", [pytest.param(each, marks=[pytest.mark.adapters] * (each in IN_THE_DEFAULT_RUN)) for each in ATTACKS]
+)
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["plain", "preload"])
+def test_an_attack_while_it_serves(
+    attack: str, options: tuple[str, ...], project: Project, stranger: subprocess.Popen[bytes]
+) -> None:
+    """One line in the log, the others serve on, and the next save replaces all."""
+    shutil.copy(APPS / "hostile" / "lazy_part.py", project.root)
+    environment = {"HOSTILE": attack, "HOSTILE_PID": str(stranger.pid)}
+    with Gunicorn(project, *options, workers=2, environment=environment) as server:
+        server.wait_for_log(patterns.WATCHING)
+        neighbours = server.workers()
+        # Whoever answers has attacked.
+        assert server.version("/lazy") == "attacked"
+        server.wait_for_log(DROPPED, limit=10 * LIMIT)
+        assert server.workers() == neighbours
+        server.wait_for_version(project.version)
+        project.release()
+        server.wait_for_everyone(project.version)
+        server.wait_for_log(patterns.RELOADED)
+        assert server.count("is not listened to any more") == 1
+        assert server.count("Traceback") == 0
+        assert peak_kb(server.pid) < KB_AT_MOST
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["plain", "preload"])
+def test_an_attack_while_it_loads(
+    options: tuple[str, ...], project: Project, stranger: subprocess.Popen[bytes]
+) -> None:
+    """New code that attacks at its import is refused, and the repair goes in."""
+    shutil.copy(APPS / "hostile" / "lazy_part.py", project.root)
+    environment = {"HOSTILE": "unknown", "HOSTILE_PID": str(stranger.pid)}
+    with Gunicorn(project, *options, workers=2, environment=environment) as server:
+        server.wait_for_log(patterns.WATCHING)
+        good = project.version
+        project.broken(top="import lazy_part")
+        server.wait_for_log(r"refused, still serving the previous version: .*: the worker reports what no worker does")
+        assert server.version() == good
+        project.release()
+        server.wait_for_version(project.version)
+        wait_until(lambda: len(server.workers()) == 2, "two workers")
+        assert server.count("Traceback") == 0

@@ -35,7 +35,8 @@ def station(ledger: SharedState) -> Worker:
 
 def approved(path: Path) -> dict[str, object]:
     """*path* does not exist in what was approved."""
-    return {"began": 1.0, "files": encoded({str(path): (None, MISSING)}), "changed": [], "done": True}
+    files = encoded({str(path): (None, MISSING)})
+    return {"began": 1.0, "asked": 1.0, "files": files, "changed": [], "request": None, "done": True}
 
 
 def test_a_held_worker_is_held_whatever_else_it_tells(station: Worker, ledger: SharedState, tmp_path: Path) -> None:

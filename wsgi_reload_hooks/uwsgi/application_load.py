@@ -13,7 +13,7 @@ from ..core.refusal import Refusal
 from ..core.settings import Settings
 from ..trial.plan import Target
 from ..watching.rules import Files
-from .notes import APPROVED
+from .notes import APPROVED, read
 from .server import Server, catches_hangup
 from .shared_state import SharedState
 from .worker import Worker, hidden_folders
@@ -72,7 +72,7 @@ class ApplicationLoad:
         """Whether code that does not load now is something to wait for."""
         if not self.under_way or catches_hangup(os.getpid()):
             return False
-        return self._settings.broken_start == "wait" or self._state.read(APPROVED) is not None
+        return self._settings.broken_start == "wait" or read(self._state, APPROVED) is not None
 
     def _raised(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """In the place of `sys.excepthook`, which uWSGI calls for what an import raised, before it gives up."""

@@ -11,7 +11,7 @@ from ..core.refusal import Refusal
 from ..reload.commands import Attempt
 from ..report.history import History
 from ..watching.signature import Digest, known_signature
-from .notes import APPROVED, HISTORY, PAUSE, REFUSAL, Loaded, decoded, encoded
+from .notes import APPROVED, HISTORY, PAUSE, REFUSAL, Loaded, decoded, encoded, read
 from .shared_state import Note, SharedState
 
 
@@ -21,7 +21,7 @@ class Handover:
     def __init__(self, state: SharedState) -> None:
         self._state = state
         self._paused_until: float | None = None
-        self.approved: Note | None = state.read(APPROVED)
+        self.approved: Note | None = read(state, APPROVED)
         """The note of the code that is in service, or on its way there; None before the first start is over."""
 
     @property
@@ -74,12 +74,12 @@ class Handover:
 
     def refusal(self) -> Refusal | None:
         """The refusal that the leader before reported."""
-        note = self._state.read(REFUSAL)
+        note = read(self._state, REFUSAL)
         return None if note is None else refusal_of(note)
 
     def restore_pause(self, control: ControlService | None) -> None:
         """Go on with the pause that the leader before had."""
-        note = self._state.read(PAUSE)
+        note = read(self._state, PAUSE)
         if note is not None and control is not None:
             self._paused_until = note["until"]
             control.pause(note["until"])

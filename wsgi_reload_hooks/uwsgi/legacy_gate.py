@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from ..watching.signature import UNKNOWN, Digests, known_signature
-from .notes import APPROVED, LOAD_FAILURE, Loaded, decoded
+from .notes import APPROVED, LOAD_FAILURE, Loaded, decoded, read
 from .shared_state import Note, SharedState
 
 
@@ -52,11 +52,11 @@ class Gate:
             waits()
             while self.must_wait():
                 time.sleep(held())
-        return self._state.read(APPROVED)
+        return read(self._state, APPROVED)
 
     def must_wait(self) -> bool:
         """Whether what is on disk is not known to load."""
-        approved, failure = self._state.read(APPROVED), self._state.read(LOAD_FAILURE)
+        approved, failure = read(self._state, APPROVED), read(self._state, LOAD_FAILURE)
         approved_at = approved["began"] if approved is not None else 0.0
         if failure is not None and failure["at"] > approved_at:
             return True

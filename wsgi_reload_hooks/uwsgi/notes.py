@@ -1,10 +1,16 @@
-"""Reads and writes the notes in a server's `SharedState`: their names, and the form of loaded files in them."""
+"""Reads and writes the notes in a server's `SharedState`: their names, their schemas, and loaded files in them.
+
+All processes of a server are of one user: the schemas keep damage out, no enemy.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..core.message import Check, Malformed, Schema, boolean, fields, integer, listed, mapping, number, optional, text
+from ..core.message import row as row_of
+from ..process.counters import KINDS
 from ..watching.signature import Digest, Signature
 from .server import Slot
 from .shared_state import Note, SharedState, Stamp
@@ -18,11 +24,72 @@ REFUSAL = "refusal"
 PAUSE = "pause"
 """``until``: when the pause ends."""
 HISTORY = "history"
+RESPAWNS = "respawns"
+"""How many workers the master has forked again: ``total``, ``row`` (of them in a row), ``at``."""
 COUNTERS = "counters"
 """The file by which workers notice that they are to forget translations and templates; no note."""
 
 Loaded = dict[str, tuple[Signature | None, Digest]]
 """Path to the signature before it was loaded, and to the content."""
+
+
+_AT_MOST = 1_000_000
+
+
+def _digest(value: object) -> str:
+    try:
+        return bytes.fromhex(str(value)).hex()
+    except ValueError:
+        raise Malformed("no digest") from None
+
+
+_PATHS = listed(text(), _AT_MOST)
+_SIGNATURE = row_of(integer(-(2**63)), integer(), integer(0, 2**64 - 1))
+_FILES = mapping(text(), row_of(optional(_SIGNATURE), _digest), _AT_MOST)
+_REFUSAL: Schema = {
+    "reason": text(),
+    "path": optional(text()),
+    "line": optional(integer()),
+    "traceback": text(),
+    "files": _PATHS,
+    "about": text(),
+}
+_ASSETS: Schema = {"since": number, "folders": mapping(text(), _PATHS, len(KINDS))}
+_WORKER: Schema = {
+    # In a container the master may have number 1.
+    "pid": integer(1, 2**31 - 1),
+    "began": number,
+    "held": boolean,
+    "loaded": boolean,
+    "inherited": _PATHS,
+    "assets": lambda value: {} if value == {} else fields(_ASSETS)(value),
+    "files": _FILES,
+}
+_CHECKS: dict[str, Check] = {
+    APPROVED: fields(
+        {
+            "began": number,
+            "asked": number,
+            "files": _FILES,
+            "changed": _PATHS,
+            "request": optional(text()),
+            "done": boolean,
+        }
+    ),
+    LOAD_FAILURE: fields({"at": number, "why": fields(_REFUSAL), "files": _FILES}),
+    REFUSAL: fields(_REFUSAL),
+    PAUSE: fields({"until": number}),
+    RESPAWNS: fields({"total": integer(), "row": integer(), "at": number}),
+}
+
+
+def read(state: SharedState, name: str) -> Note | None:
+    """The note of that *name* in *state*, checked; None where there is none, or it is damaged. Lists are tuples."""
+    note = state.read(name)
+    try:
+        return None if note is None else _CHECKS.get(name, fields(_WORKER))(note)
+    except Malformed:
+        return None
 
 
 def worker_note(number: int) -> str:
@@ -70,7 +137,7 @@ class WorkerNotes:
             name = worker_note(slot.number)
             stamp = self._state.stamp(name)
             if name not in self._read or self._read[name][0] != stamp:
-                note = self._state.read(name)
+                note = read(self._state, name)
                 self._read[name] = stamp, note
                 if note is not None and note["pid"] == slot.pid:
                     changed(slot.number, note)
@@ -83,4 +150,4 @@ class WorkerNotes:
         if stamp == self._load_failure:
             return None
         self._load_failure = stamp
-        return self._state.read(LOAD_FAILURE)
+        return read(self._state, LOAD_FAILURE)

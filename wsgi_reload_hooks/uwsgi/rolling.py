@@ -10,12 +10,11 @@ from collections.abc import Mapping
 
 from .graceful_exit import request_exit
 from .legacy_gate import is_behind
-from .notes import exit_request_name
+from .notes import RESPAWNS, exit_request_name, read
 from .options import APART
 from .server import Server, Slot, has_ended, is_ready
 from .shared_state import Note, SharedState
 
-_RESPAWNS = "respawns"
 _FINISHING = 2.0
 # Looks, a fiftieth of a second apart or more: a process that stands still, this one included, is given its time.
 _UNHEARD_LOOKS = 100
@@ -50,7 +49,7 @@ class RollingRestart:
         # Those of them that were asked to exit, and are not known to have heard: the path of the pipe, looks at it.
         self._asked: dict[int, tuple[str, int]] = {}
         # How many workers the master has forked again, how many of them in a row, and when it did last.
-        self._respawns: Note = state.read(_RESPAWNS) or {"total": 0, "row": 1, "at": time.time()}
+        self._respawns: Note = read(state, RESPAWNS) or {"total": 0, "row": 1, "at": time.time()}
         self._asked_at = self._waiting_since = 0.0
         self._busy: dict[int, tuple[int, float]] = {}
         self._looking_since = 0.0
@@ -143,7 +142,7 @@ class RollingRestart:
         new = sum(slot.respawns for slot in slots) - known["total"]
         if new:
             self._respawns = {"total": known["total"] + new, "row": self._row() + max(0, new), "at": time.time()}
-            self._state.write(_RESPAWNS, self._respawns)
+            self._state.write(RESPAWNS, self._respawns)
 
     def _row(self) -> int:
         """How many respawns the next one would come after, as the master counts."""

@@ -11,6 +11,7 @@ import os
 from typing import Any
 
 from ..control.runtime_dir import make_home, remove_home
+from ..process.safe_read import safe_read
 
 try:
     import fcntl
@@ -18,6 +19,9 @@ except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = "leader.lock"
+_NOTE_AT_MOST = 64 * 1024 * 1024
+# Grows when a note means something else: workers of one server may have imported different releases of this.
+_VERSION = 1
 
 Note = dict[str, Any]
 Stamp = tuple[int, int] | None
@@ -50,13 +54,12 @@ class SharedState:
             self.write(name, note)
 
     def read(self, name: str) -> Note | None:
-        """The note of that *name*, or None."""
+        """The note of that *name*, or None: also where it is none of this version. `notes.read` checks the rest."""
         try:
-            with open(os.path.join(self._folder, name), "rb") as file:
-                note = json.loads(file.read())
-        except (OSError, ValueError):
+            note = json.loads(safe_read(os.path.join(self._folder, name), _NOTE_AT_MOST))
+        except (OSError, ValueError, RecursionError):
             return None
-        return note if isinstance(note, dict) else None
+        return note if isinstance(note, dict) and note.pop("version", None) == _VERSION else None
 
     def place(self, name: str) -> str:
         """The path for something of that *name* that is no note."""
@@ -111,5 +114,5 @@ def _write_atomically(path: str, note: Note) -> None:
     sibling = f"{path}.{os.getpid()}"
     file = os.open(sibling, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(file, "wb") as stream:
-        stream.write(json.dumps(note).encode())
+        stream.write(json.dumps({**note, "version": _VERSION}).encode())
     os.replace(sibling, path)

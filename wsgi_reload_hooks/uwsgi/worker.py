@@ -23,7 +23,7 @@ from ..watching.modules import loaded_files
 from ..watching.rules import Files
 from ..watching.signature import MISSING, Digests, Signature, known_signature
 from .legacy_gate import Gate
-from .notes import APPROVED, COUNTERS, LOAD_FAILURE, Loaded, encoded, worker_note
+from .notes import APPROVED, COUNTERS, LOAD_FAILURE, Loaded, encoded, read, worker_note
 from .shared_state import Note, SharedState
 
 
@@ -77,8 +77,8 @@ class Worker:
 
     def ended_before(self) -> bool:
         """Whether the process before, of this worker, ended while it loaded code of which nothing was approved."""
-        note = self._state.read(worker_note(self.number))
-        return note is not None and not note["loaded"] and not note["held"] and self._state.read(APPROVED) is None
+        note = read(self._state, worker_note(self.number))
+        return note is not None and not note["loaded"] and not note["held"] and read(self._state, APPROVED) is None
 
     def mark_loaded(self) -> None:
         """The application is loaded."""

@@ -85,7 +85,7 @@ class ControlService:
         self._files = files
         self._scans = scans
         self._waiting: list[tuple[bytes, str]] = []
-        self._renewed = 0.0
+        self._renewed = time.time()
         self._answered: dict[str, Message] = {}
         self._number = os.urandom(4).hex()
         self.paused_until: float | None = None

@@ -88,7 +88,7 @@ class WorkerReports:
 
     def _take(self, member: WorkerHandle) -> None:
         data = self._channels.take(member.channel)
-        if not data:
+        if not data or member.channel.broken:
             return
         kinds = WORKER_KINDS if member.zygote is None else ZYGOTE_KINDS
         try:
@@ -101,6 +101,7 @@ class WorkerReports:
 
     def _drop(self, member: WorkerHandle, what: str) -> None:
         """Listen to *member* no more. It goes on serving; what it loads from now on is not known."""
+        member.channel.broken = True
         self._channels.close(member.channel)
         self._log.warning("worker %d: %s, it is not listened to any more: %s", member.pid, _FOREIGN, printable(what))
         if member.ready and member.zygote is None:

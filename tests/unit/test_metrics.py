@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import stat
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness.waiting import wait_until
 
 from wsgi_reload_hooks.core.log import ReloadLog
+from wsgi_reload_hooks.report.callbacks import Rights
 from wsgi_reload_hooks.report.history import History
-from wsgi_reload_hooks.report.metrics import Metrics, text
+from wsgi_reload_hooks.report.metrics import Metrics, can_change, text
 
 pytestmark = pytest.mark.unit
 
@@ -149,3 +154,74 @@ def test_without_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     log = Log()
     Metrics("", ReloadLog(log, str(tmp_path))).write(RECORD)
     assert os.listdir(tmp_path) == [] and log.lines == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_what_the_workers_can_change(public: Path) -> None:
+    """A folder of theirs, of their group or of all, everything below it, and links to it; nothing else."""
+    rights = Rights(1234, 2345, (3456,))
+    for name, uid, gid, mode in (
+        ("root", 0, 0, 0o755),
+        ("root_group", 0, 0, 0o775),
+        ("own", 1234, 0, 0o555),
+        ("group", 0, 3456, 0o775),
+        ("all", 0, 0, 0o1777),
+        ("other", 4321, 0, 0o755),
+    ):
+        folder = public / name
+        folder.mkdir()
+        os.chown(folder, uid, gid)
+        folder.chmod(mode)
+    (public / "link").symlink_to("root")
+    (public / "link_to_own").symlink_to("own/below")
+    (public / "own" / "below").symlink_to(public / "root")
+    places = ("root", "root/gone", "root_group", "own", "own/gone", "group", "all", "other", "link", "link_to_own")
+    changeable = {name for name in places if can_change(str(public / name), rights)}
+    assert changeable == {"own", "own/gone", "group", "all", "link_to_own"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take on other rights")
+def test_written_with_the_workers_rights(public: Path) -> None:
+    """Where the workers chose the place: the newest numbers, a file of theirs; what they may not write is told once."""
+    folder = public / "own"
+    folder.mkdir()
+    os.chown(folder, 65534, 65534)
+    log = Log()
+    writer = Metrics(str(folder / "reload.prom"), ReloadLog(log, str(folder)), Rights(65534, 65534))
+    for workers in (1, 2, 3):
+        writer.write(dataclasses.replace(RECORD, workers=workers))
+    path = folder / "reload.prom"
+    newest = text(dataclasses.replace(RECORD, workers=3))
+    until(writer, lambda: path.exists() and path.read_text() == newest)
+    assert path.stat().st_uid == 65534 and not log.lines
+    os.chown(folder, 0, 0)
+    before = path.read_text()
+    chosen = folder / "pyproject.toml"
+    chosen.touch()
+    os.chown(chosen, 65534, 65534)
+    writer = Metrics(str(path), ReloadLog(log, str(folder)), Rights(65534, 65534), chosen_in=str(chosen))
+    writer.write(History())
+    writer.write(History())
+    until(writer, lambda: bool(log.lines))
+    assert log.lines == [f"reload: metrics_file {path} cannot be written: Permission denied"]
+    assert path.read_text() == before
+    chosen.chmod(0o644)
+    os.chown(chosen, 0, 0)
+    writer.write(History())
+    assert path.read_text() == text(History()) and path.stat().st_uid == 0
+
+
+def until(writer: Metrics, condition: Callable[[], bool]) -> None:
+    def holds() -> bool:
+        writer.look()
+        return condition()
+
+    wait_until(holds, "what the writer does")
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder below folders of root's only."""
+    with tempfile.TemporaryDirectory(dir="/var/lib", prefix="wrh-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)

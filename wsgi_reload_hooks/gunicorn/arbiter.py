@@ -147,7 +147,7 @@ class RollingArbiter:
         assets = Assets(files, scanner, log, generation)
         record = History(server="gunicorn", version=version(), root=files.root, pid=server.pid, started=time.time())
         rights = rights_of_workers(server.cfg)
-        publisher = Publisher(settings, log, record, Callbacks(settings, log, files.root, rights=rights))
+        publisher = Publisher(settings, log, record, Callbacks(settings, log, files.root, rights=rights), rights=rights)
         control = control_or_none("gunicorn", server.pid, log.warning)
         self._watcher = Watcher(server, settings, files, scanner, self._channels, control)
         leave = [self._watcher.leave, publisher.leave]

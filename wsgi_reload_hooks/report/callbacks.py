@@ -145,7 +145,7 @@ class Callbacks:
             if each.verdict:
                 self._journal.warning("%s", each.verdict)
         native = Native()
-        self._ended = [pid for pid in self._ended if not _reaped(native, pid)]
+        self._ended = [pid for pid in self._ended if not reaped(native, pid)]
 
     def leave(self) -> None:
         """Close the pipes in a forked child, which runs no callbacks."""
@@ -212,7 +212,8 @@ class _Announcement:
         os.close(self._reader)
 
 
-def _reaped(native: Native, pid: int) -> bool:
+def reaped(native: Native, pid: int) -> bool:
+    """Reap the child *pid* if it has ended, without waiting. Returns whether it is gone."""
     try:
         return bool(native.waitpid(pid, os.WNOHANG)[0])
     except ChildProcessError:

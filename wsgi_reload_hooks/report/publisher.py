@@ -12,7 +12,7 @@ from ..core.refusal import Refusal
 from ..core.settings import Settings
 from ..report import systemd
 from ..watching.signature import known_signature
-from .callbacks import Callbacks, Error, Event
+from .callbacks import Callbacks, Error, Event, Rights
 from .history import PATHS_AT_MOST, History
 from .metrics import Metrics
 
@@ -23,6 +23,7 @@ class Publisher:
     """Publishes the events of one server. For the reload loop's thread; no method waits or raises.
 
     *record* is kept up to date; *keep* is called with its note after each event. Log lines are not written here.
+    *rights*: the workers', if this process has more.
     """
 
     def __init__(
@@ -32,13 +33,16 @@ class Publisher:
         record: History,
         callbacks: Callbacks,
         keep: Callable[[dict[str, Any]], object] | None = None,
+        rights: Rights | None = None,
     ) -> None:
         self.record = record
         self._journal = journal
         self._callbacks = callbacks
         self._keep = keep
         # `join` keeps an absolute name.
-        self._metrics = Metrics(settings.metrics_file and os.path.join(record.root, settings.metrics_file), journal)
+        path = settings.metrics_file and os.path.join(record.root, settings.metrics_file)
+        source = settings.sources.get("metrics_file", "")
+        self._metrics = Metrics(path, journal, rights, chosen_in=source if os.path.isabs(source) else "")
         self._written: tuple[object, ...] | None = None
         self._write_at = 0.0
         self._told: object = None
@@ -99,14 +103,16 @@ class Publisher:
     def look(self, watched: int, workers: int) -> None:
         """To be called at each step: *watched* files, *workers* in service. `History.paused` may have been set."""
         self._callbacks.look()
+        self._metrics.look()
         self.record.watched, self.record.workers = watched, workers
         now = time.monotonic()
         if now >= self._write_at and self._shown() != self._written:
             self._write_metrics(now)
 
     def leave(self) -> None:
-        """Close the callbacks' pipes in a forked child, which publishes nothing."""
+        """Close the pipes in a forked child, which publishes nothing."""
         self._callbacks.leave()
+        self._metrics.leave()
 
     def _fire(self, kind: str, paths: tuple[str, ...], seconds: float, at: float, error: Error | None = None) -> None:
         record = self.record

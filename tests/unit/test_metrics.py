@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from harness import processes
 from harness.waiting import wait_until
 
 from wsgi_reload_hooks.core.log import ReloadLog
@@ -212,9 +213,11 @@ def test_written_with_the_workers_rights(public: Path) -> None:
 
 
 def until(writer: Metrics, condition: Callable[[], bool]) -> None:
+    """Wait until *condition* is true, and the processes that write have ended and are reaped."""
+
     def holds() -> bool:
         writer.look()
-        return condition()
+        return condition() and not processes.offspring(os.getpid())
 
     wait_until(holds, "what the writer does")
 

@@ -16,7 +16,7 @@ from types import ModuleType
 from ..core.settings import Settings
 from ..watching.import_hook import ImportHook, forget_bytecode
 from ..watching.modules import module_file, module_value
-from ..watching.rules import ASSETS_AT_MOST, Files
+from ..watching.rules import ASSET_FOLDERS_AT_MOST, Files
 from ..watching.scanner import Folder, Scanner
 from ..watching.signature import Signature, known_signature
 from ..watching.walks import CachedWalk, locale_folders, mo_files
@@ -41,7 +41,7 @@ class CodeChanged:
         self._modules: list[str] = []
         self._imported: dict[str, Signature | None] = {}
         self._locales: list[str] = []
-        self._translations = CachedWalk(lambda by: mo_files(self._locales, by, ASSETS_AT_MOST))
+        self._translations = CachedWalk(lambda by: mo_files(self._locales, by, ASSET_FOLDERS_AT_MOST))
 
     def __call__(self) -> int:
         """Return 0, `FILE_MODIFIED` or `I18N_MODIFIED`. Each change is reported once.
@@ -70,7 +70,7 @@ class CodeChanged:
         locales = locale_folders(files.ours)
         if locales != self._locales:
             self._locales = locales
-            self._translations = CachedWalk(lambda by: mo_files(locales, by, ASSETS_AT_MOST))
+            self._translations = CachedWalk(lambda by: mo_files(locales, by, ASSET_FOLDERS_AT_MOST))
         return files.extra() | self._translations.now()
 
     def _saw(self, path: str, found: Signature | None) -> None:

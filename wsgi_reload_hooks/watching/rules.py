@@ -29,6 +29,7 @@ _PACKAGES_DEEP = 3
 _FOLDERS_AT_MOST = 500
 
 ASSETS_AT_MOST = 10_000
+ASSET_FOLDERS_AT_MOST = 10_000
 """So many assets are watched: their folders are told by the application, and may be the root of everything."""
 
 
@@ -99,7 +100,8 @@ class Files:
         return None
 
     def assets(self) -> set[str]:
-        """Return the files that are in the folders of `add_assets` now; `ASSETS_AT_MOST`."""
+        """Return the files that are in the folders of `add_assets` now; `ASSETS_AT_MOST` of them, in
+        `ASSET_FOLDERS_AT_MOST` folders."""
         return set(self._asset_walk.now())
 
     def walked(self) -> frozenset[str]:
@@ -179,11 +181,13 @@ class Files:
 
     def _walk_assets(self, by: set[str]) -> set[str]:
         folders = self._asset_folders
-        found = {path for path in mo_files(folders.get(TRANSLATIONS, ()), by, ASSETS_AT_MOST) if self.asset_kind(path)}
+        found = {
+            path for path in mo_files(folders.get(TRANSLATIONS, ()), by, ASSET_FOLDERS_AT_MOST) if self.asset_kind(path)
+        }
         for start in folders.get(TEMPLATES, ()):
             by.add(start)
             for folder, inside, names in os.walk(start):
-                if len(found) >= ASSETS_AT_MOST or len(by) >= ASSETS_AT_MOST:
+                if len(found) >= ASSETS_AT_MOST or len(by) >= ASSET_FOLDERS_AT_MOST:
                     break
                 by.add(folder)
                 inside[:] = [each for each in inside if not never_entered(folder, each)]

@@ -132,6 +132,8 @@ def test_safe_read_reads_regular_files_up_to_its_limit(tmp_path: Path) -> None:
     assert safe_read(str(path), 5) == b"12345"
     with pytest.raises(TooLarge):
         safe_read(str(path), 4)
+    assert safe_read(str(path), 4, whole=False) == b"1234"
+    assert safe_read(str(path), 6, whole=False) == b"12345"
     os.mkfifo(tmp_path / "fifo")
     for odd in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
         with pytest.raises(NoRegularFile):

@@ -186,6 +186,17 @@ def test_what_is_not_compiled(tmp_path: Path) -> None:
     assert compile_sources(paths) is None
 
 
+def test_source_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    """A FIFO without a writer, an endless device, a file of many gigabytes: told, and not waited for."""
+    fifo, zero, sparse = (tmp_path / f"{name}.py" for name in ("fifo", "zero", "sparse"))
+    os.mkfifo(fifo)
+    zero.symlink_to("/dev/zero")
+    sparse.touch()
+    os.truncate(sparse, 1 << 36)
+    reasons = [compile_sources([str(path)]) for path in (fifo, zero, sparse)]
+    assert [why and why.reason for why in reasons] == ["is no regular file"] * 2 + ["is larger than 4194304 bytes"]
+
+
 def test_compiling_runs_nothing_and_is_silent(tmp_path: Path) -> None:
     """To compile runs no code, writes no byte code and emits no warning."""
     path = save(tmp_path / "app.py", f"open({str(tmp_path / 'ran')!r}, 'w')\nx = '\\d'\nif x is 'literal': pass\n")

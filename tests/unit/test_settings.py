@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,22 @@ def test_wrong_variable_is_named(tmp_path: Path, name: str, value: str) -> None:
 
 
 @reads_toml
+def test_pyproject_that_is_no_file(tmp_path: Path) -> None:
+    """A FIFO, with and without a writer, and a device with nothing in it set nothing; an endless one is refused."""
+    path = tmp_path / "pyproject.toml"
+    os.mkfifo(path)
+    assert Settings.load(str(tmp_path), {}) == Settings()
+    writer = os.open(path, os.O_RDWR)
+    assert Settings.load(str(tmp_path), {}) == Settings()
+    os.close(writer)
+    path.unlink()
+    path.symlink_to(os.devnull)
+    assert Settings.load(str(tmp_path), {}) == Settings()
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert "pyproject.toml is larger than 1048576 bytes" in complaint(tmp_path)
+
+
 def test_wrong_value_in_pyproject_names_the_file(tmp_path: Path) -> None:
     """A wrong value from pyproject.toml names that file."""
     path = save(tmp_path / "pyproject.toml", '[tool.wsgi_reload_hooks]\ninterval = "x"\n')

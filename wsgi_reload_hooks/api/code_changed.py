@@ -14,6 +14,7 @@ import threading
 from types import ModuleType
 
 from ..core.settings import Settings
+from ..process.safe_read import safe_read
 from ..watching.import_hook import ImportHook, forget_bytecode
 from ..watching.modules import module_file, module_value
 from ..watching.rules import ASSET_FOLDERS_AT_MOST, Files
@@ -102,8 +103,7 @@ def _as_loaded(module: object, path: str) -> Signature | None:
     if found is None or not isinstance(cached, str) or not _has_fresh_bytecode(module, path, cached):
         return found
     try:
-        with open(cached, "rb") as file:
-            magic, flags, mtime, size = struct.unpack("<4sIII", file.read(16))
+        magic, flags, mtime, size = struct.unpack("<4sIII", safe_read(cached, 16, whole=False))
     except (OSError, struct.error):
         return found
     same = (mtime, size) == (found.mtime_ns // 1_000_000_000 & 0xFFFFFFFF, found.size & 0xFFFFFFFF)

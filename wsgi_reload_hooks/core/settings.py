@@ -20,6 +20,7 @@ from .patterns import fault
 
 ENV_PREFIX = "WSGI_RELOAD_"
 TABLE = "wsgi_reload_hooks"
+_PYPROJECT_AT_MOST = 1 << 20
 # A project may name the package (in a list of dependencies, say) without having the table.
 _TABLE_KEY = re.compile(rb"^[ \t\[]*(tool[ \t]*\.[ \t]*)?[\"']?wsgi_reload_hooks[\"']?[ \t]*[].=]", re.MULTILINE)
 
@@ -213,12 +214,15 @@ def _given(root: str, environ: Mapping[str, str], keywords: Mapping[str, Any]) -
 
 def _pyproject(path: str) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            text = file.read()
+        # A FIFO without a writer would hold up the server's start.
+        with open(path, "rb", 0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
+            text = file.read(_PYPROJECT_AT_MOST + 1) or b""
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}; make it readable or remove it") from None
+    if len(text) > _PYPROJECT_AT_MOST:
+        raise SettingsError(f"{path} is larger than {_PYPROJECT_AT_MOST} bytes; make it smaller")
     if not _TABLE_KEY.search(text):
         return {}
     toml = _toml(path)

@@ -7,8 +7,8 @@ a counter (`Generation`). Resetting both without a restart is an idea of Django'
 from __future__ import annotations
 
 import gettext
+import io
 import os
-import stat
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,12 +16,13 @@ from ..core.log import ReloadLog
 from ..core.refusal import Refusal
 from ..core.text import under
 from ..process.counters import KINDS, TRANSLATIONS, Generation
+from ..process.safe_read import safe_read
 from ..watching.rules import ASSETS_AT_MOST, Files
 from ..watching.scanner import Scanner
 from ..watching.signature import MISSING, UNKNOWN, Digest, Digests, known_signature
 
 _REFUSED = "translations refused, the previous ones stay"
-# A larger file is not read to check it.
+# A larger file is not checked as a whole.
 _READ_AT_MOST = 16 * 1024 * 1024
 _MAGIC = (b"\xde\x12\x04\x95", b"\x95\x04\x12\xde")
 # Seconds: the resolution of file system clocks.
@@ -131,15 +132,11 @@ def _is_younger(path: str, since: float) -> bool:
 def _refusal(path: str) -> Refusal | None:
     """Return why these translations cannot be used; None if they can, or if the file is gone."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            # Opening a named pipe would wait for its writer.
-            return Refusal("no regular file", path)
-        with open(path, "rb") as file:
-            if status.st_size <= _READ_AT_MOST:
-                gettext.GNUTranslations(file)
-            elif file.read(4) not in _MAGIC:
-                return Refusal("Bad magic number", path)
+        content = safe_read(path, _READ_AT_MOST + 1, whole=False)
+        if len(content) <= _READ_AT_MOST:
+            gettext.GNUTranslations(io.BytesIO(content))
+        elif content[:4] not in _MAGIC:
+            return Refusal("Bad magic number", path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -6,6 +6,9 @@ import errno
 import os
 import stat
 
+SOURCE_AT_MOST = 4 << 20
+"""Bytes of a source file that are compiled; of a larger one none."""
+
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _READ_AT_ONCE = 1 << 20
 
@@ -18,8 +21,8 @@ class TooLarge(OSError):
     """Reports a file with more bytes than the caller takes."""
 
 
-def safe_read(path: str, at_most: int) -> bytes:
-    """Return the content of the regular file *path*, *at_most* bytes.
+def safe_read(path: str, at_most: int, *, whole: bool = True) -> bytes:
+    """Return the content of the regular file *path*, *at_most* bytes; without *whole*, of a larger file its first ones.
 
     Raises `NoRegularFile`, `TooLarge`, or the OSError of opening or reading it. Any process and thread may call it.
     """
@@ -30,11 +33,14 @@ def safe_read(path: str, at_most: int) -> bytes:
             raise NoRegularFile(errno.EINVAL, "is no regular file", path)
         content = bytearray()
         # A file may grow while it is read, and one of /proc has no size.
-        while status.st_size <= at_most and len(content) <= at_most:
-            data = os.read(number, min(_READ_AT_ONCE, at_most + 1 - len(content)))
+        limit = at_most + whole
+        while len(content) < limit and not (whole and status.st_size > at_most):
+            data = os.read(number, min(_READ_AT_ONCE, limit - len(content)))
             if not data:
                 return bytes(content)
             content += data
+        if not whole:
+            return bytes(content)
         raise TooLarge(errno.EFBIG, f"is larger than {at_most} bytes", path)
     finally:
         os.close(number)

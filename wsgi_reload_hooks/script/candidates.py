@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..core.log import ReloadLog
+from ..process.safe_read import SOURCE_AT_MOST, safe_read
 from ..trial.plan import Plan, Target
 from ..trial.trial import Trial
 from ..watching.rules import Files
@@ -202,8 +203,7 @@ class Explorer:
 def _asks_whether_it_is_main(path: str) -> bool:
     """Tell whether the script compares ``__name__`` with ``__main__``, so that importing it only defines things."""
     try:
-        with open(path, "rb") as file:
-            tree = ast.parse(file.read())
+        tree = ast.parse(safe_read(path, SOURCE_AT_MOST))
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return False
     return any(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Iterable
 
 from ..core.refusal import Refusal
 from ..core.text import PACKAGE_ROOT
+from ..process.safe_read import SOURCE_AT_MOST, NoRegularFile, TooLarge, safe_read
 
 
 def compile_sources(paths: Iterable[str]) -> Refusal | None:
@@ -16,14 +18,15 @@ def compile_sources(paths: Iterable[str]) -> Refusal | None:
     A missing file is no failure here: only an import can tell whether it is needed.
     """
     for path in sorted(paths):
-        if not path.endswith((".py", ".pyw")):
+        if not path.endswith((".py", ".pyw")) or os.path.isdir(path):
             continue
         try:
-            with open(path, "rb") as file:
-                source = file.read()
+            source = safe_read(path, SOURCE_AT_MOST)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 compile(source, path, "exec", dont_inherit=True)
+        except (NoRegularFile, TooLarge) as error:
+            return Refusal(error.strerror or "", path, files=(path,))
         except OSError:
             continue
         except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:

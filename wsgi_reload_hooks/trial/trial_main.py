@@ -188,11 +188,12 @@ def _module(target: dict[str, Any]) -> tuple[Any, str | None]:
 
 
 def _file(target: dict[str, Any]) -> tuple[Any, str | None]:
+    from wsgi_reload_hooks.process.safe_read import SOURCE_AT_MOST, safe_read
+
     path: str = target["name"]
     package = os.path.isdir(path)
     source = os.path.join(path, "__init__.py") if package else path
-    with open(source, "rb") as file:
-        text = file.read()
+    text = safe_read(source, SOURCE_AT_MOST)
     loader = importlib.machinery.SourceFileLoader(target["alias"], source)
     places = [path] if package else None
     spec = importlib.util.spec_from_file_location(

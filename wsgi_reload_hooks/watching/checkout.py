@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from ..process.safe_read import safe_read
+
 # Held while files are being written.
 _LOCKS = ("index.lock",)
 # There from the first step to the last, also while the user is asked.
@@ -52,8 +54,7 @@ def _control_folder(root: str) -> str | None:
 
 def _pointed_at(file: str) -> str | None:
     try:
-        with open(file, "rb") as stream:
-            text = os.fsdecode(stream.read(4096))
+        text = os.fsdecode(safe_read(file, 4096, whole=False))
     except OSError:
         return None
     kind, _, place = text.partition(":")

@@ -42,6 +42,8 @@ _FOREIGN = "the worker reports what no worker does"
 _FILES_AT_MOST = 20_000
 _FOLDERS_AT_MOST = 1_000
 _READS_AT_THE_END = 64
+# No code lies there, and to read some of it does something.
+_NO_CODE = ("/proc/", "/sys/", "/dev/")
 
 _REFUSED: Schema = {
     "reason": text(),
@@ -157,6 +159,8 @@ class WorkerReports:
         seen = None if found is None else Signature(*found)
         if len(member.files) >= _FILES_AT_MOST:
             raise Malformed(f"more than {_FILES_AT_MOST} files")
+        if path.startswith(_NO_CODE):
+            raise Malformed("a file of the system")
         member.last_loaded = path
         member.files.add(sys.intern(path))
         if member.state is WorkerState.SERVING:

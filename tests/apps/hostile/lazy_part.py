@@ -41,6 +41,19 @@ def frames(message, pid=None):
         yield HEADER.pack(len(part) + HEADER.size, pid or os.getpid(), start + room >= len(text)) + part
 
 
+def odd_files():
+    """Files that are no code: the arbiter reads none of them, and goes on."""
+    os.mkfifo("fifo.py")
+    with open("huge.py", "wb") as file:
+        file.truncate(3 << 30)
+    os.symlink("/dev/zero", "zero.py")
+    for name in ("fifo.py", "huge.py", "zero.py", "."):
+        status = os.stat(name)
+        signature = [status.st_mtime_ns, status.st_size, status.st_ino]
+        yield from frames({"kind": "loaded", "path": os.path.abspath(name), "signature": signature})
+    yield from frames({"kind": "loaded", "path": "/proc/kmsg", "signature": [0, 0, 0]})
+
+
 def endless():
     for _ in range(5000):
         yield HEADER.pack(FRAME, os.getpid(), 0) + b"x" * (FRAME - HEADER.size)
@@ -60,6 +73,7 @@ def forked():
 
 
 ATTACKS = {
+    "odd files": odd_files,
     "garbage": lambda: [b"\xff\0garbage\n" * 300] * 100,
     "endless": endless,
     "others": others,

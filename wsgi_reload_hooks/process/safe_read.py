@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-SOURCE_AT_MOST = 16 << 20
+SOURCE_AT_MOST = 4 << 20
 """Bytes of a source file that are compiled; of a larger one none."""
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

@@ -30,13 +30,10 @@ def serve(site: Project, kind: str, application: str) -> Gunicorn:
     return Gunicorn(site, *options, worker_class=kind, application=application, workers=2, wait=False)
 
 
-never_serves = pytest.mark.xfail(
-    strict=True, reason="the hooks switch a lifespan on that is off and call the application with it: it never serves"
-)
 OFF = [
-    pytest.param("kinds.LifespanOff", marks=never_serves),
-    pytest.param("kinds.LifespanOffH11", marks=never_serves),
-    pytest.param("kinds.LifespanOffInherited", marks=never_serves),
+    "kinds.LifespanOff",
+    "kinds.LifespanOffH11",
+    "kinds.LifespanOffInherited",
     pytest.param("asgi", marks=needs_asgi),
 ]
 
@@ -55,17 +52,7 @@ def test_http_only_application_serves_where_the_lifespan_is_off(kind: str, site:
         server.wait_for_version("v2")
 
 
-runs = pytest.mark.xfail(strict=True, reason="the hooks run a lifespan that the worker class has switched off")
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param("kinds.LifespanOff", marks=runs),
-        pytest.param("kinds.LifespanOffH11", marks=runs),
-        pytest.param("asgi", marks=needs_asgi),
-    ],
-)
+@pytest.mark.parametrize("kind", ["kinds.LifespanOff", "kinds.LifespanOffH11", pytest.param("asgi", marks=needs_asgi)])
 def test_lifespan_that_is_off_is_not_run(kind: str, site: Project) -> None:
     """Neither at the start nor by a save."""
     with serve(site, kind, "recorded:app") as server:

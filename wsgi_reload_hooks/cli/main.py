@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import wsgi_reload_hooks
@@ -77,8 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     words, program = _split(arguments)
-    parser = _parser()
-    if _COMPLETING in os.environ:
+    completing = _COMPLETING in os.environ
+    # Of the named command alone: the others would import all that the package has.
+    parser = _parser(words[:1] if words and words[0] in COMMANDS and not completing else COMMANDS)
+    if completing:
         _complete(parser)
     options, unknown = parser.parse_known_args(words)
     if unknown:
@@ -102,7 +104,7 @@ def _print_no_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _parser() -> _Parser:
+def _parser(names: Iterable[str]) -> _Parser:
     parser = _Parser(
         prog=PROGRAM,
         description="Reload code when it changes: any script, any server.",
@@ -111,7 +113,7 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {wsgi_reload_hooks.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in names:
         module = _module(name)
         command = commands.add_parser(
             name,

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import patterns, processes
@@ -44,8 +44,9 @@ class Hup(Server):
         environment: Mapping[str, str] | None = None,
         wait: bool = True,
         run_as: str | None = None,
+        program: Sequence[str] = ("-m", "wsgi_reload_hooks"),
     ) -> None:
-        command = [sys.executable, "-m", "wsgi_reload_hooks", "hup", *map(str, options)]
+        command = [sys.executable, *program, "hup", *map(str, options)]
         if os.geteuid() == 0 and not {"--app", "--python"}.isdisjoint(command) and "--user" not in command:
             # For a test that is not about it.
             command += ["--user", "root"]

@@ -19,6 +19,7 @@ import pathspec
 import pytest
 from edits import LONG_AGO, PACKAGE_ROOT, date
 from harness import PACKAGE, Hup, LittleServer, Project, holds, patterns, processes, wait_until
+from harness.project import APPS
 
 from wsgi_reload_hooks import Settings
 from wsgi_reload_hooks.cli import hup, main
@@ -70,6 +71,18 @@ def test_a_change_is_sent_once(engine: str, project: Project, server: LittleServ
         assert watcher.wait_sent(3) == "old.py"
         server.wait_got("SIGHUP", "SIGHUP", "SIGHUP")
         assert f"HUP sent to {server.pid} (python" in watcher.log
+
+
+def test_an_error_in_the_hooks_is_told_and_the_next_save_is_sent(project: Project, server: LittleServer) -> None:
+    """It ends nothing."""
+    raising = str(APPS / "raising_step" / "raising.py")
+    with Hup(project, "server.pid", program=(raising,)) as watcher:
+        (project.root / "raise").touch()
+        watcher.wait_for_log("an error in the hooks themselves, the server goes on; please report it")
+        watcher.wait_for_log("RuntimeError: odd")
+        project.save("shop/views.py", "")
+        assert watcher.wait_sent(1) == "shop/views.py"
+        server.wait_got("SIGHUP")
 
 
 def test_what_does_not_count(project: Project, server: LittleServer) -> None:

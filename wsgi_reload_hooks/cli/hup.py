@@ -17,7 +17,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 
 from ..core.errors import USAGE, Failure
-from ..core.log import ReloadLog
+from ..core.log import HOOKS_FAILED, ReloadLog
 from ..core.patterns import fault
 from ..core.settings import Settings, project_root
 from ..core.streams import Console
@@ -44,6 +44,7 @@ after SIGTERM, 129 after SIGHUP; it does not end by itself
 """
 
 _PATTERN = "*.py"
+_RETRY = 5.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -107,8 +108,12 @@ def main(options: argparse.Namespace) -> int:
         watcher = HupBackend(settings, files, journal, trial, sender)
         try:
             while not ended():
-                wait = watcher.step()
-                select.select([ends, *watcher.readers], [], [], wait)
+                try:
+                    wait, readers = watcher.step(), watcher.readers
+                except Exception as error:
+                    journal.failure(HOOKS_FAILED, error)
+                    wait, readers = _RETRY, []
+                select.select([ends, *readers], [], [], wait)
             return 128 + ended()
         finally:
             watcher.close()

@@ -17,6 +17,8 @@ BROKEN = "the application does not load"
 BROKEN_START = "the application does not load, waiting for its repair"
 NOT_REPLACED = "a worker could not be replaced, trying again every 5 s"
 _EVENTS = {BROKEN: "broken_start", BROKEN_START: "broken_start", NOT_REPLACED: "not_replaced"}
+HOOKS_FAILED = "an error in the hooks themselves, the server goes on; please report it"
+"""Whatever we do wrong: the server is worth more than a reload."""
 _NAMES_TOLD = 3
 
 

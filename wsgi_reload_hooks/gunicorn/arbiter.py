@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..control.service import control_or_none
+from ..core.log import HOOKS_FAILED
 from ..core.settings import Settings
 from ..core.text import printable
 from ..django.assets import Assets
@@ -183,8 +184,7 @@ class RollingArbiter:
             try:
                 self._step(time.monotonic())
             except Exception as error:
-                # Whatever we did wrong: the server is worth more than a reload.
-                self._log.failure("an error in the hooks themselves, the server goes on; please report it", error)
+                self._log.failure(HOOKS_FAILED, error)
         if self._stopping:
             self._theirs_manage_workers()
         elif self._pool.zygotes.wanted or not self._held.held:

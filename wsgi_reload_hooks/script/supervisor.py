@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from ..control.service import control_or_none
-from ..core.log import ReloadLog
+from ..core.log import HOOKS_FAILED, ReloadLog
 from ..core.refusal import Refusal
 from ..core.settings import Settings
 from ..core.streams import Console, occupy
@@ -43,6 +43,7 @@ _SILENT_AFTER = 5.0
 _WAIT_AT_MOST = 60.0
 _ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _ENDED = "waiting for a change"
+_RETRY = 5.0
 
 
 class Supervisor:
@@ -74,6 +75,7 @@ class Supervisor:
         self._signals: deque[int] = deque()
         self._ordered: signal.Signals | None = None
         self._status: int | None = None
+        self._retry_at = 0.0
 
     def run(self) -> int:
         """Run until the program ends or a signal ends the supervisor. The exit code, or a signal below 0.
@@ -116,18 +118,25 @@ class Supervisor:
             for child in self._backend.children:
                 child.leave(self._settings.kill_after, _order(self._ordered))
             return _WAIT_AT_MOST if self._backend.children else None
-        wait = self._loop.step(now)
-        if self._backend.gave_up:
-            self._status = 1
-            return 0.0
-        self._introduce(now)
-        return min(wait, self._explore(now))
+        if now < self._retry_at:
+            return self._retry_at - now
+        try:
+            wait = self._loop.step(now)
+            if self._backend.gave_up:
+                self._status = 1
+                return 0.0
+            self._introduce(now)
+            return min(wait, self._explore(now))
+        except Exception as error:
+            self._log.failure(HOOKS_FAILED, error)
+            self._retry_at = now + _RETRY
+            return _RETRY
 
     def _sleep(self, woken: int, wait: float) -> None:
         children = self._backend.children
         wait = min([wait, *(child.wait() for child in children)])
         readers = [woken, *(child.reports.reader for child in children)]
-        if not self._is_over:
+        if not self._is_over and time.monotonic() >= self._retry_at:
             readers += self._loop.readers
         if woken in select.select(readers, [], [], wait)[0]:
             os.read(woken, 4096)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..core.log import ReloadLog
+from ..core.log import HOOKS_FAILED, ReloadLog
 from ..core.settings import Settings
 from ..process.native import Native
 from .application_load import ApplicationLoad, exit_undisturbed
@@ -145,8 +145,7 @@ class LoopThread:
                 self._leader = self._make_leader()
             pause = self._leader.step()
         except Exception as error:
-            # Whatever we did wrong: the server is worth more than a reload.
-            self._log.failure("an error in the hooks themselves, the server goes on; please report it", error)
+            self._log.failure(HOOKS_FAILED, error)
             self.stop_leading()
             return _RETRY
         return min(pause, LOADING) if hurry else pause

@@ -128,6 +128,9 @@ class Supervisor:
             self._introduce(now)
             return min(wait, self._explore(now))
         except Exception as error:
+            if isinstance(error, OSError) and not self._loop.machine.ever_served:
+                # The program cannot be run at all.
+                raise
             self._log.failure(HOOKS_FAILED, error)
             self._retry_at = now + _RETRY
             return _RETRY

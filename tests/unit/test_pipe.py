@@ -175,14 +175,6 @@ def test_message_from_within_a_message(reports: Reports, monkeypatch: pytest.Mon
     assert [message.get("number", message["kind"]) for _, message in received(reports)] == ["refused", 1, 2]
 
 
-def test_worker_that_died_in_the_middle(reports: Reports) -> None:
-    """What a dead worker began to say is forgotten, so that a later one with its pid is understood."""
-    assert reports.decode(frame(b'{"kind": "n", "te', last=False)) == []
-    reports.forget(7)
-    reports.forget(8)
-    assert reports.decode(frame(b'{"kind": "m"}')) == [(7, {"kind": "m"})]
-
-
 @pytest.mark.parametrize(
     "garbage",
     [

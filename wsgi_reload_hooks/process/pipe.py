@@ -99,10 +99,6 @@ class Reports:
         self._rest = data[position:]
         return messages
 
-    def forget(self, pid: int) -> None:
-        """Drop the incomplete message of the worker *pid*, which has ended."""
-        self._parts.pop(pid, None)
-
     def leave(self) -> None:
         """Close the reading end in a process that only writes, so that the pipe breaks when the other one ends."""
         if self.reader >= 0:
